@@ -1,0 +1,8 @@
+"""``python -m device_agent`` is ``edgepe-agent``."""
+
+from __future__ import annotations
+
+from device_agent.main import main
+
+if __name__ == "__main__":
+    main()
