@@ -1,0 +1,5 @@
+"""Update states, slots, fetchers and trust: how a new model reaches the box, or leaves the old one running."""
+
+from __future__ import annotations
+
+__all__: list[str] = []
