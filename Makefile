@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .constraints.txt
 
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9.-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # torch first and only as pinned: a looser request pulls several GB of CUDA packages.
 # seglearn ships the recordings of the demo; without its dependencies, for only its data file is read.
@@ -32,6 +32,19 @@ demo: $(VENV)/.demo ## the whole story on real data: train, build, run, watch, u
 
 test: $(VENV)/.dev ## run every test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+# The agent alone on the oldest Python it promises; JetPack 6 has 3.10.
+PYTHON310 ?= $(firstword $(shell command -v python3.10) $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10))
+.PHONY: test-agent-3.10
+test-agent-3.10: ## the agent's tests on Python 3.10, where that interpreter exists
+ifeq ($(PYTHON310),)
+	@echo "no python3.10 on this machine: the agent's tests ran on $$($(PYTHON) --version) alone" >&2
+else
+	$(PYTHON310) -m venv .venv-3.10
+	.venv-3.10/bin/python -m pip install --quiet --disable-pip-version-check --constraint .constraints-3.10.txt \
+	  --editable '.[agent-ort,agent-tflite]' hypothesis pytest pytest-timeout
+	.venv-3.10/bin/python -m pytest tests/unit/device_agent tests/property/device_agent tests/golden $(ARGS)
+endif
 
 lint: $(VENV)/.dev ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .
