@@ -41,7 +41,7 @@ ifeq ($(PYTHON310),)
 	@echo "no python3.10 on this machine: the agent's tests ran on $$($(PYTHON) --version) alone" >&2
 else
 	$(PYTHON310) -m venv .venv-3.10
-	.venv-3.10/bin/python -m pip install --quiet --disable-pip-version-check --constraint .constraints-3.10.txt \
+	.venv-3.10/bin/python -m pip install --quiet --disable-pip-version-check --constraint .constraints.txt \
 	  --editable '.[agent-ort,agent-tflite]' hypothesis pytest pytest-timeout
 	.venv-3.10/bin/python -m pytest tests/unit/device_agent tests/property/device_agent tests/golden $(ARGS)
 endif
