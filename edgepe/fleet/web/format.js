@@ -39,6 +39,11 @@ export function rate(value) {
   return isNumber(value) ? `${value >= 1000 ? count(value) : digits(value)} /s` : NONE;
 }
 
+/** Thousandths of a degree → "51.2 °C"; a board without a sensor has none. */
+export function celsius(thousandths) {
+  return isNumber(thousandths) ? `${(thousandths / 1000).toFixed(1)} °C` : NONE;
+}
+
 /** How long ago, in one unit. `now` is a parameter: the caller owns the clock. */
 export function ago(ms, now) {
   if (!isNumber(ms) || ms <= 0) return "never";

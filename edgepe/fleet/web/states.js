@@ -14,7 +14,8 @@ const TONES = {
 const SHAPES = { good: "✓", busy: "◐", bad: "▲", warn: "■", idle: "○" };
 const ORDER = ["bad", "warn", "busy", "good", "idle"];
 
-export const toneOf = (state) => TONES[String(state).toUpperCase()] ?? "idle";
+/** "DOWNLOADING 40 %" has the tone of DOWNLOADING. */
+export const toneOf = (state) => TONES[state.split(" ")[0].toUpperCase()] ?? "idle";
 
 /** Order for sorting: what needs a person first. */
 export const rankOf = (state) => ORDER.indexOf(toneOf(state));
@@ -31,5 +32,5 @@ export function updateBadge(node, state, detail = "") {
   setAttribute(node, "data-tone", tone);
   setAttribute(node, "title", detail === "" ? null : detail);
   setText(node.firstChild, SHAPES[tone]);
-  setText(node.lastChild, state === "" ? "no update yet" : String(state).replaceAll("_", " "));
+  setText(node.lastChild, state === "" ? "no update yet" : state.replaceAll("_", " "));
 }

@@ -1,0 +1,118 @@
+// Lines over time with uPlot. A chart shows groups (a model version, a device); a group has one line per quantile.
+// The legend is a real table beneath the canvas: it says in text what the lines show, under the cursor or latest.
+
+import { colour, el, empty, setText } from "./dom.js";
+import { clock } from "./format.js";
+
+const HUES = ["series-1", "series-2", "series-3", "series-4", "series-5", "series-6"];
+const STROKES = [{ width: 2 }, { width: 1.5, dash: [7, 4] }, { width: 1.5, dash: [2, 3] }];
+const HEIGHT_PX = 210;
+const MOST_GROUPS = HUES.length;
+
+/** Make a chart in `host`: `kind` = {lines: ["p50", …], format, title, hint}. Returns {update(groups), redraw()}. */
+export function makeChart(host, kind) {
+  const canvasHost = el("div", { class: "canvas", role: "img" });
+  const legend = el("table", { class: "legend" });
+  const message = empty(kind.hint);
+  host.replaceChildren(canvasHost, legend, message);
+  const hues = new Map();
+  let plot = null, shape = "", groups = [];
+
+  const build = () => {
+    plot?.destroy();
+    plot = new globalThis.uPlot(options(kind, groups, hues, canvasHost, showAt), columns(groups, kind), canvasHost);
+  };
+  const showAt = (index) => fillLegend(legend, kind, groups, hues, index);
+
+  const update = (next) => {
+    groups = next.slice(0, MOST_GROUPS);
+    for (const group of groups) if (!hues.has(group.name)) hues.set(group.name, HUES[hues.size % HUES.length]);
+    const filled = groups.some((group) => group.points.length > 0);
+    message.hidden = filled;
+    canvasHost.hidden = legend.hidden = !filled;
+    if (!filled) return;
+    const nextShape = groups.map((group) => group.name).join("\n");
+    if (plot === null || nextShape !== shape) {
+      shape = nextShape;
+      buildLegend(legend, kind, groups, hues);
+      build();
+    } else {
+      plot.setData(columns(groups, kind));
+    }
+    canvasHost.setAttribute("aria-label", describe(kind, groups));
+    showAt(plot.cursor.idx ?? null);
+  };
+  const redraw = () => plot !== null && !canvasHost.hidden && build();
+  new ResizeObserver(() => {
+    if (plot !== null && canvasHost.clientWidth > 0 && plot.width !== canvasHost.clientWidth) {
+      plot.setSize({ width: canvasHost.clientWidth, height: HEIGHT_PX });
+    }
+  }).observe(canvasHost);
+  return { update, redraw };
+}
+
+/** uPlot wants one shared column of times; a group without a point at a time leaves a gap there. */
+function columns(groups, kind) {
+  const times = [...new Set(groups.flatMap((group) => group.points.map((point) => point.time_ms)))].sort((a, b) => a - b);
+  const place = new Map(times.map((time, index) => [time, index]));
+  const lines = groups.flatMap((group) => kind.lines.map((line) => {
+    const values = new Array(times.length).fill(undefined);
+    for (const point of group.points) values[place.get(point.time_ms)] = point[line.key] ?? null;
+    return values;
+  }));
+  return [times.map((time) => time / 1000), ...lines];
+}
+
+function options(kind, groups, hues, host, showAt) {
+  const text = colour("muted"), grid = colour("line");
+  const axis = { stroke: text, font: "11px system-ui, sans-serif", grid: { stroke: grid, width: 1 }, ticks: { show: false } };
+  return {
+    width: host.clientWidth || 300,
+    height: HEIGHT_PX,
+    padding: [10, 8, 0, 0],
+    legend: { show: false },
+    cursor: { y: false, points: { size: 6 } },
+    scales: { y: { range: (_, low, high) => [0, (high || 1) * 1.08] } },
+    axes: [
+      { ...axis, values: (_, splits) => splits.map((at) => clock(at * 1000).slice(0, 5)), incrs: [60, 120, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400], space: 60 },
+      { ...axis, values: (_, splits) => splits.map((value) => kind.format(value)), size: 62, space: 34 },
+    ],
+    series: [{}, ...groups.flatMap((group) => kind.lines.map((line, index) => ({
+      stroke: colour(hues.get(group.name)), ...STROKES[index], points: { show: sparse, size: 5 }, label: line.label, spanGaps: false,
+    })))],
+    hooks: { setCursor: [(plot) => showAt(plot.cursor.idx ?? null)] },
+  };
+}
+
+/** A line of two points is a dot on a wide chart: mark the points while there are few. */
+function sparse(plot, series, from, to) {
+  return to - from < 8;
+}
+
+function buildLegend(legend, kind, groups, hues) {
+  const head = el("tr", {}, el("th", { scope: "col" }, el("span", { class: "legend-time" })), ...kind.lines.map((line, index) =>
+    el("th", { scope: "col", class: "num" }, el("i", { class: `stroke stroke-${index}`, "aria-hidden": "true" }), line.label)));
+  const rows = groups.map((group) => el("tr", {},
+    el("th", { scope: "row" }, el("i", { class: "swatch", "data-hue": hues.get(group.name), "aria-hidden": "true" }), el("span", {}, group.name)),
+    ...kind.lines.map(() => el("td", { class: "num" }))));
+  legend.replaceChildren(el("thead", {}, head), el("tbody", {}, ...rows));
+}
+
+function fillLegend(legend, kind, groups, hues, index) {
+  const times = [...new Set(groups.flatMap((group) => group.points.map((point) => point.time_ms)))].sort((a, b) => a - b);
+  const at = index === null ? null : times[index];
+  setText(legend.querySelector(".legend-time"), at === null ? "latest" : `at ${clock(at)}`);
+  const rows = legend.tBodies[0]?.rows ?? [];
+  groups.forEach((group, place) => {
+    const point = at === null ? group.points.at(-1) : group.points.find((one) => one.time_ms === at);
+    kind.lines.forEach((line, number) => setText(rows[place].cells[number + 1], kind.format(point?.[line.key])));
+  });
+}
+
+function describe(kind, groups) {
+  const lines = groups.map((group) => {
+    const last = group.points.at(-1);
+    return `${group.name}: ${kind.lines.map((line) => `${line.label} ${kind.format(last?.[line.key])}`).join(", ")}`;
+  });
+  return `${kind.title} over time. Latest: ${lines.join("; ")}`;
+}
