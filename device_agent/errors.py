@@ -31,7 +31,27 @@ __all__ = [
 
 
 class AgentError(ExplainedError):
-    """Root of the agent's own errors."""
+    """Root of the agent's own errors.
+
+    Args:
+        what: One sentence on what is wrong.
+        code: A short word for machines, such as ``digest_mismatch``; it is what the fleet is told.
+        expected: What would have been right.
+        got: What was found instead.
+        next_step: What the user can do now.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        code: str = "",
+        expected: object = None,
+        got: object = None,
+        next_step: str | None = None,
+    ) -> None:
+        super().__init__(what, expected=expected, got=got, next_step=next_step)
+        self.code = code
 
 
 class ConfigError(AgentError):

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+__all__ = ["fetch", "install", "job", "record", "slots", "states", "trust", "unpack", "updater"]
