@@ -26,9 +26,11 @@ const DETAILS_EVERY_MS = 4000;
 const CLOCK_EVERY_MS = 5000;
 const SPANS = [[15, "15 min"], [60, "1 h"], [360, "6 h"], [1440, "24 h"]];
 const QUANTILES = ["p50", "p95", "p99"].map((name) => ({ key: `${name}_us`, label: name }));
+const DECIMAL_STEPS = [0, 1, 2, 3, 4, 5, 6].flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power));
+const BINARY_STEPS = Array.from({ length: 30 }, (_, power) => 1024 * 2 ** power);
 const CHARTS = {
-  latency: { title: "Latency", lines: QUANTILES, format: duration, hint: "No latency has been reported in this time span." },
-  memory: { title: "Memory", lines: [{ key: "rss_bytes", label: "worker" }], format: bytes, hint: "No memory has been reported in this time span." },
+  latency: { title: "Latency", lines: QUANTILES, format: duration, steps: DECIMAL_STEPS, hint: "No latency has been reported in this time span." },
+  memory: { title: "Memory", lines: [{ key: "rss_bytes", label: "largest worker" }], format: bytes, steps: BINARY_STEPS, hint: "No memory has been reported in this time span." },
 };
 
 const byId = (id) => document.getElementById(id);
@@ -182,6 +184,7 @@ function showProblem(text) {
 }
 
 function showLink(link) {
+  if (byId("link").dataset.link !== link) setText(byId("announce"), link === "live" ? "Live updates are on" : "Live updates are cut, reconnecting");
   byId("link").dataset.link = link;
   setText(byId("link-text"), link);
   if (link === "live") details();
@@ -209,7 +212,7 @@ function showAddress() {
 }
 
 function makeSpans() {
-  const buttons = SPANS.map(([minutes, label]) => el("button", { type: "button", "aria-pressed": minutes === shared.minutes, onclick: (event) => {
+  const buttons = SPANS.map(([minutes, label]) => el("button", { type: "button", "aria-pressed": String(minutes === shared.minutes), onclick: (event) => {
     shared.minutes = minutes;
     for (const button of buttons) button.setAttribute("aria-pressed", String(button === event.currentTarget));
     details.soon();

@@ -5,24 +5,35 @@ import { colour, el, empty, setText } from "./dom.js";
 import { clock } from "./format.js";
 
 const HUES = ["series-1", "series-2", "series-3", "series-4", "series-5", "series-6"];
-const STROKES = [{ width: 2 }, { width: 1.5, dash: [7, 4] }, { width: 1.5, dash: [2, 3] }];
+const STROKES = [{ width: 2 }, { width: 1.5, dash: [7, 4], alpha: 0.8 }, { width: 1.25, dash: [2, 3], alpha: 0.65 }];
 const HEIGHT_PX = 210;
+const TIME_STEPS_S = [60, 120, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400];
 const MOST_GROUPS = HUES.length;
 
-/** Make a chart in `host`: `kind` = {lines: ["p50", …], format, title, hint}. Returns {update(groups), redraw()}. */
+/**
+ * Make a chart in `host`: `kind` = {title, lines: [{key, label}], format, steps, hint}; `steps` are the
+ * distances that the marks of the upright axis may have.
+ * Returns {update(groups), redraw()}.
+ */
 export function makeChart(host, kind) {
   const canvasHost = el("div", { class: "canvas", role: "img" });
   const legend = el("table", { class: "legend" });
   const message = empty(kind.hint);
   host.replaceChildren(canvasHost, legend, message);
-  const hues = new Map();
+  const hues = new Map(), off = new Set();
   let plot = null, shape = "", groups = [];
 
   const build = () => {
     plot?.destroy();
-    plot = new globalThis.uPlot(options(kind, groups, hues, canvasHost, showAt), columns(groups, kind), canvasHost);
+    plot = new globalThis.uPlot(options({ kind, groups, hues, off, host: canvasHost, showAt }), columns(groups, kind), canvasHost);
   };
-  const showAt = (index) => fillLegend(legend, kind, groups, hues, index);
+  const toggle = (name, button) => {
+    if (!off.delete(name)) off.add(name);
+    button.setAttribute("aria-pressed", String(!off.has(name)));
+    const first = 1 + kind.lines.length * groups.findIndex((group) => group.name === name);
+    kind.lines.forEach((_, index) => plot.setSeries(first + index, { show: !off.has(name) }));
+  };
+  const showAt = (index) => fillLegend(legend, kind, groups, index);
 
   const update = (next) => {
     groups = next.slice(0, MOST_GROUPS);
@@ -34,7 +45,7 @@ export function makeChart(host, kind) {
     const nextShape = groups.map((group) => group.name).join("\n");
     if (plot === null || nextShape !== shape) {
       shape = nextShape;
-      buildLegend(legend, kind, groups, hues);
+      buildLegend(legend, { kind, groups, hues, off, toggle });
       build();
     } else {
       plot.setData(columns(groups, kind));
@@ -63,7 +74,7 @@ function columns(groups, kind) {
   return [times.map((time) => time / 1000), ...lines];
 }
 
-function options(kind, groups, hues, host, showAt) {
+function options({ kind, groups, hues, off, host, showAt }) {
   const text = colour("muted"), grid = colour("line");
   const axis = { stroke: text, font: "11px system-ui, sans-serif", grid: { stroke: grid, width: 1 }, ticks: { show: false } };
   return {
@@ -74,11 +85,11 @@ function options(kind, groups, hues, host, showAt) {
     cursor: { y: false, points: { size: 6 } },
     scales: { y: { range: (_, low, high) => [0, (high || 1) * 1.08] } },
     axes: [
-      { ...axis, values: (_, splits) => splits.map((at) => clock(at * 1000).slice(0, 5)), incrs: [60, 120, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400], space: 60 },
-      { ...axis, values: (_, splits) => splits.map((value) => kind.format(value)), size: 62, space: 34 },
+      { ...axis, values: (_, splits) => splits.map((at) => clock(at * 1000).slice(0, 5)), incrs: TIME_STEPS_S, space: 60, size: 26 },
+      { ...axis, values: (_, splits) => splits.map((value) => (value === 0 ? "0" : kind.format(value))), incrs: kind.steps, size: 64, space: 34 },
     ],
     series: [{}, ...groups.flatMap((group) => kind.lines.map((line, index) => ({
-      stroke: colour(hues.get(group.name)), ...STROKES[index], points: { show: sparse, size: 5 }, label: line.label, spanGaps: false,
+      stroke: colour(hues.get(group.name)), ...STROKES[index], points: { show: sparse, size: 5 }, show: !off.has(group.name),
     })))],
     hooks: { setCursor: [(plot) => showAt(plot.cursor.idx ?? null)] },
   };
@@ -89,16 +100,19 @@ function sparse(plot, series, from, to) {
   return to - from < 8;
 }
 
-function buildLegend(legend, kind, groups, hues) {
+function buildLegend(legend, { kind, groups, hues, off, toggle }) {
   const head = el("tr", {}, el("th", { scope: "col" }, el("span", { class: "legend-time" })), ...kind.lines.map((line, index) =>
     el("th", { scope: "col", class: "num" }, el("i", { class: `stroke stroke-${index}`, "aria-hidden": "true" }), line.label)));
   const rows = groups.map((group) => el("tr", {},
-    el("th", { scope: "row" }, el("i", { class: "swatch", "data-hue": hues.get(group.name), "aria-hidden": "true" }), el("span", {}, group.name)),
+    el("th", { scope: "row" }, el("button", {
+      type: "button", class: "series", title: "Show or hide these lines", "aria-pressed": String(!off.has(group.name)),
+      onclick: (event) => toggle(group.name, event.currentTarget),
+    }, el("i", { class: "swatch", "data-hue": hues.get(group.name), "aria-hidden": "true" }), group.name)),
     ...kind.lines.map(() => el("td", { class: "num" }))));
   legend.replaceChildren(el("thead", {}, head), el("tbody", {}, ...rows));
 }
 
-function fillLegend(legend, kind, groups, hues, index) {
+function fillLegend(legend, kind, groups, index) {
   const times = [...new Set(groups.flatMap((group) => group.points.map((point) => point.time_ms)))].sort((a, b) => a - b);
   const at = index === null ? null : times[index];
   setText(legend.querySelector(".legend-time"), at === null ? "latest" : `at ${clock(at)}`);

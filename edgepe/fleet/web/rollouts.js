@@ -35,7 +35,7 @@ function block(rollout, open, now) {
     reason,
     ...waves(rollout).map(waveBlock),
     rollout.skipped.length === 0 ? null : el("div", { class: "wave" }, el("h3", {}, "Left out"),
-      el("ul", { class: "wave-devices" }, ...rollout.skipped.map((row) => el("li", {}, deviceLink(row.device), el("span", { class: "reason" }, row.reason))))));
+      el("ul", { class: "wave-devices" }, ...rollout.skipped.map((row) => el("li", {}, deviceLink(row.device), el("span", { class: "reason rest" }, row.reason))))));
 }
 
 const deviceLink = (device) => el("a", { href: deviceHref(device) }, device);
@@ -58,7 +58,7 @@ function waveBlock(wave) {
     return part;
   }));
   return el("div", { class: "wave" },
-    el("h3", {}, wave.title, el("span", { class: "note" }, ` ${settled} of ${wave.devices.length} committed`)),
+    el("h3", {}, wave.title, el("span", { class: "note" }, `${settled} of ${wave.devices.length} committed`)),
     bar,
     el("ul", { class: "wave-devices" }, ...wave.devices.map((row) => el("li", {},
       deviceLink(row.device),

@@ -4,7 +4,7 @@ import { badge, rankOf, updateBadge } from "./states.js";
 import { el, empty, setAttribute, setText } from "./dom.js";
 import { NONE, ago, bytes, count, duration } from "./format.js";
 
-const MOST_ROWS = 200;
+const MOST_ROWS = matchMedia("(max-width: 820px)").matches ? 25 : 200;
 const AGENT_COMMAND = "edgepe-agent run --config agent.toml";
 
 const text = (key) => ({ value: (row) => row[key] ?? "", show: (cell, row) => setText(cell, row[key] || NONE) });

@@ -49,13 +49,14 @@ export function makeTiles(host) {
   const rolloutName = el("a", { class: "figure", href: "#/?show=rollouts" }, NONE), rolloutState = badge("IDLE");
   const tiles = {
     online: tile("Devices online", online),
-    latency: tile("Latency", el("dl", { class: "quantiles" }, ...quantiles.flatMap((q) => [el("dt", {}, q.name), q.value]))),
+    latency: tile("Latency, all devices merged", el("dl", { class: "quantiles" }, ...quantiles.map((q) => el("div", {}, el("dt", {}, q.name), q.value)))),
     inferences: tile("Inferences", inferences),
     memory: tile("Model memory", memory),
     messages: tile("Telemetry", messages),
     rollout: tile("Roll-out", el("div", { class: "tile-row" }, rolloutName, rolloutState)),
   };
   tiles.latency.root.classList.add("wide");
+  tiles.rollout.root.classList.add("last");
   host.replaceChildren(...Object.values(tiles).map((one) => one.root));
 
   return (fleet, perSecond, rollout) => {
@@ -63,7 +64,6 @@ export function makeTiles(host) {
     setText(online, `${count(status.online)} / ${count(status.devices)}`);
     setText(tiles.online.note, statesInWords(devices));
     for (const one of quantiles) setText(one.value, duration(status[`${one.name}_us`]));
-    setText(tiles.latency.note, "one request, all devices merged");
     setText(inferences, rate(perSecond));
     const errors = sum(devices, "errors");
     setText(tiles.inferences.note, `${count(sum(devices, "inferences"))} in all, ${count(errors)} errors`);
@@ -76,7 +76,7 @@ export function makeTiles(host) {
     if (rollout !== null) {
       setText(rolloutName, `${rollout.name} ${rollout.version}`);
       updateBadge(rolloutState, rollout.state);
-      setText(tiles.rollout.note, `${rollout.committed} of ${rollout.devices.length} devices committed`);
+      setText(tiles.rollout.note, `${rollout.committed} of ${rollout.devices.length} committed`);
     }
   };
 }
@@ -96,5 +96,5 @@ function statesInWords(devices) {
     const state = row.state === "" ? "no update yet" : row.state.replaceAll("_", " ").toLowerCase();
     counts.set(state, (counts.get(state) ?? 0) + 1);
   }
-  return [...counts].sort((a, b) => b[1] - a[1]).slice(0, 3).map(([state, n]) => `${n} ${state}`).join(", ") || "none yet";
+  return [...counts].sort((a, b) => b[1] - a[1]).slice(0, 2).map(([state, n]) => `${n} ${state}`).join(", ") || "none yet";
 }
