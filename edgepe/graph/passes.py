@@ -19,6 +19,7 @@ from onnx_ir.passes.common import (
 
 from edgepe.graph.fold_batchnorm import FoldBatchNorm
 from edgepe.graph.fold_constants import FoldConstants
+from edgepe.graph.global_pool import GlobalPool
 from edgepe.graph.infer_shapes import infer_shapes
 from edgepe.graph.remove_no_ops import RemoveNoOps
 from edgepe.graph.strip import StripMetadata
@@ -41,6 +42,7 @@ SIMPLIFICATION: tuple[Callable[[], ir.passes.PassBase], ...] = (
     RemoveNoOps,
     IdentityEliminationPass,
     FoldBatchNorm,
+    GlobalPool,
     RemoveUnusedNodesPass,
 )
 CLEANUP: tuple[Callable[[], ir.passes.PassBase], ...] = (

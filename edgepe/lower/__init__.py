@@ -1,4 +1,4 @@
-"""The optimized graph written in a target's format."""
+"""From the optimized graph to the bytes of an artifact: ``onnx_file`` for ONNX, ``tflite`` for TFLite."""
 
 from __future__ import annotations
 
