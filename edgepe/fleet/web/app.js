@@ -109,10 +109,12 @@ function fillTargets(devices, chosen) {
   select.replaceChildren(el("option", { value: "" }, "All targets"), ...targets.map((target) => el("option", { value: target }, target)));
 }
 
+const rowOf = (device) => shared.fleet.devices.find((row) => row.device === device) ?? null;
+
 function drawFleet() {
-  const { devices, rollouts, events } = shared.fleet;
+  const { rollouts, events } = shared.fleet;
   if (shared.single !== null) {
-    shared.single.view.showRow(devices.find((row) => row.device === shared.single.device) ?? null, Date.now());
+    shared.single.view.showRow(rowOf(shared.single.device), Date.now());
     return;
   }
   views.tiles(shared.fleet, shared.perSecond, current(rollouts));
@@ -151,6 +153,7 @@ function announceChanges(devices) {
 /** What no update carries: the open device's own answer, or the lines over time of the whole fleet. */
 const details = throttled(DETAILS_EVERY_MS, async () => {
   const open = shared.single;
+  if (open !== null && rowOf(open.device) === null) return;
   if (open === null) {
     shared.series = await loadSeries(shared.minutes);
     if (shared.single === null) drawSeries();
@@ -187,7 +190,7 @@ function showLink(link) {
   if (byId("link").dataset.link !== link) setText(byId("announce"), link === "live" ? "Live updates are on" : "Live updates are cut, reconnecting");
   byId("link").dataset.link = link;
   setText(byId("link-text"), link);
-  if (link === "live") details();
+  if (link === "live" && shared.fleet !== null) details();
 }
 
 // --- what a person does ---------------------------------------------------------------------------------------------
@@ -201,7 +204,7 @@ function showAddress() {
     shared.single = single ? { device: view.device, view: makeDevice(byId("device"), view.device, CHARTS) } : null;
     if (!single) byId("device").replaceChildren();
     document.title = single ? `${view.device} · edgepe fleet` : "edgepe fleet";
-    details.soon();
+    if (shared.fleet !== null) details.soon();
     if (single) {
       scrollTo(0, 0);
       byId("device").querySelector("h1").focus({ preventScroll: true });

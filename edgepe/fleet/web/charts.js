@@ -16,8 +16,8 @@ const MOST_GROUPS = HUES.length;
  * Returns {update(groups), redraw()}.
  */
 export function makeChart(host, kind) {
-  const canvasHost = el("div", { class: "canvas", role: "img" });
-  const legend = el("table", { class: "legend" });
+  const canvasHost = el("div", { class: "canvas", role: "img", hidden: true });
+  const legend = el("table", { class: "legend", hidden: true });
   const message = empty(kind.hint);
   host.replaceChildren(canvasHost, legend, message);
   const hues = new Map(), off = new Set();

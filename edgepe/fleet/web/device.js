@@ -21,20 +21,23 @@ export function makeDevice(host, device, charts) {
   const tiles = TILES.map(([title, format]) => ({ format, value: el("p", { class: "figure" }), title }));
   const latency = el("div", {}), memory = el("div", {}), facts = el("div", {}), events = el("div", {});
   const panel = (title, body) => el("section", { class: "panel" }, el("div", { class: "head" }, el("h2", {}, title)), body);
-  host.replaceChildren(
-    el("p", { class: "crumb" }, el("a", { href: "#/" }, "← All devices")),
-    el("div", { class: "device-head" }, el("h1", { tabindex: "-1" }, device), link, state, seen),
-    serves,
+  const body = el("div", { class: "device-body" },
     el("section", { class: "tiles", "aria-label": "Headline figures" },
       ...tiles.map((one) => el("div", { class: "tile" }, el("h2", {}, one.title), one.value))),
     el("section", { class: "charts", "aria-label": "Over time" }, panel("Latency", latency), panel("Memory", memory)),
     el("div", { class: "pair" }, panel("About this device", facts), panel("Events", events)),
   );
+  host.replaceChildren(
+    el("p", { class: "crumb" }, el("a", { href: "#/" }, "← All devices")),
+    el("div", { class: "device-head" }, el("h1", { tabindex: "-1" }, device), link, state, seen),
+    serves,
+    body,
+  );
   const drawn = { latency: makeChart(latency, charts.latency), memory: makeChart(memory, charts.memory) };
-
   const showEvents = makeEvents(events, "This device has sent no event yet.");
 
   const showRow = (row, now) => {
+    body.hidden = link.hidden = state.hidden = row === null;
     if (row === null) {
       setText(serves, "The fleet knows no device of this name.");
       return;

@@ -36,7 +36,7 @@ export function count(value) {
 
 /** Events per second → "59.8 /s". */
 export function rate(value) {
-  return isNumber(value) ? `${value >= 1000 ? count(value) : digits(value)} /s` : NONE;
+  return isNumber(value) ? `${value === 0 || value >= 1000 ? count(value) : digits(value)} /s` : NONE;
 }
 
 /** Thousandths of a degree → "51.2 °C"; a board without a sensor has none. */
