@@ -2,8 +2,8 @@
 
 Rules kept here:
 1. Pure numpy, no graph. Rounding is to nearest, ties to even, as ONNX's QuantizeLinear and LiteRT do.
-2. Activations use the int8 span [-128, 127]; weights stay in [-127, 127] with zero point 0, so that -w is exact and
-   pairwise products never reach the one sum that overflows 16 bits.
+2. Activations use their type's whole span; weights are int8 in [-127, 127] (8 bits) or [-63, 63] (7 bits, for kernels
+   that sum two products in saturating 16 bits), zero point 0.
 3. A scale is a positive float32 that neither over- nor underflows when inverted.
 4. A bias is int32 at scale s_x * s_w. Where that does not hold the bias (dead channels: weights near zero, bias not),
    the weight scale is raised until it does, and the channels are reported.
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BIAS_LIMIT",
     "MIN_SCALE",
+    "SPANS",
+    "WEIGHT_HIGH",
     "Affine",
     "activation_affine",
     "asymmetric",
@@ -40,8 +42,10 @@ __all__ = [
     "weight_affine",
 ]
 
-LOW, HIGH = -128, 127
-WEIGHT_HIGH = 127
+SPANS = {"int8": (-128, 127), "uint8": (0, 255)}
+"""Integer type of activations → its smallest and largest value."""
+WEIGHT_HIGH = {8: 127, 7: 63}
+"""Bits of a weight → its largest absolute integer."""
 MIN_SCALE = 2.0**-60
 """Smallest scale: its inverse, and the product of two (a bias's scale), are still normal float32 numbers."""
 BIAS_LIMIT = 2.0**30
@@ -82,49 +86,54 @@ def scalar(scale: float, zero_point: int) -> Affine:
     return Affine(scale=np.asarray(max(scale, MIN_SCALE), np.float32), zero_point=np.asarray(zero_point, np.int32))
 
 
-def symmetric(span: Range) -> Affine:
-    """Choose zero point 0 and the scale that holds the larger side of a range in [-127, 127]."""
-    return scalar(max(-span.low, span.high) / WEIGHT_HIGH, 0)
+def symmetric(span: Range, *, dtype: str = "int8") -> Affine:
+    """Choose the middle zero point and the scale that holds the larger side of a range in 127 steps."""
+    low, high = SPANS[dtype]
+    return scalar(max(-span.low, span.high) / ((high - low) // 2), (low + high + 1) // 2)
 
 
-def asymmetric(span: Range) -> Affine:
-    """Choose the scale that spreads a range over [-128, 127], with zero exactly on an integer."""
-    scale = max((span.high - span.low) / (HIGH - LOW), MIN_SCALE)
-    return scalar(scale, int(np.clip(np.rint(LOW - span.low / scale), LOW, HIGH)))
+def asymmetric(span: Range, *, dtype: str = "int8") -> Affine:
+    """Choose the scale that spreads a range over the whole type, with zero exactly on an integer."""
+    low, high = SPANS[dtype]
+    scale = max((span.high - span.low) / (high - low), MIN_SCALE)
+    return scalar(scale, int(np.clip(np.rint(low - span.low / scale), low, high)))
 
 
-def activation_affine(span: Range, *, kind: str) -> Affine:
+def activation_affine(span: Range, *, symmetry: str, dtype: str = "int8") -> Affine:
     """Choose per-tensor parameters of an activation.
 
     Args:
         span: Its range.
-        kind: ``symmetric`` or ``asymmetric``, as the target's rules say.
+        symmetry: ``symmetric`` or ``asymmetric``, as the target's rules say.
+        dtype: ``int8`` or ``uint8``.
 
     Raises:
-        ValueError: The kind is neither.
+        ValueError: The symmetry is neither.
     """
-    if kind == "symmetric":
-        return symmetric(span)
-    if kind == "asymmetric":
-        return asymmetric(span)
-    raise ValueError(f"activation must be symmetric or asymmetric, got {kind!r}")
+    if symmetry == "symmetric":
+        return symmetric(span, dtype=dtype)
+    if symmetry == "asymmetric":
+        return asymmetric(span, dtype=dtype)
+    raise ValueError(f"symmetry must be symmetric or asymmetric, got {symmetry!r}")
 
 
-def weight_affine(weights: NDArray[Any], *, axis: int | None, floor: NDArray[np.float64] | float = 0.0) -> Affine:
+def weight_affine(
+    weights: NDArray[Any], *, axis: int | None, bits: int = 8, floor: NDArray[np.float64] | float = 0.0
+) -> Affine:
     """Choose symmetric parameters of constant weights.
 
     Args:
         weights: Float weights of any rank.
         axis: Channel axis, or None for one scale.
+        bits: 8 or 7, rule 2.
         floor: Smallest scale allowed, per channel or one for all (rule 4).
     """
-    others = None if axis is None else tuple(i for i in range(weights.ndim) if i != axis % weights.ndim)
+    kept = None if axis is None else axis % weights.ndim
+    others = tuple(i for i in range(weights.ndim) if i != kept)
     peak = np.abs(weights.astype(np.float64)).max(axis=others, initial=0.0)
-    scale = np.maximum(np.maximum(peak / WEIGHT_HIGH, floor), MIN_SCALE).astype(np.float32)
-    wanted = None if axis is None else axis % weights.ndim
-    if axis is None and scale.ndim:
-        scale = scale.max()
-    return Affine(scale=np.asarray(scale), zero_point=np.zeros(np.shape(scale), np.int32), axis=wanted)
+    least = np.max(floor) if kept is None else floor
+    scale = np.asarray(np.maximum(np.maximum(peak / WEIGHT_HIGH[bits], least), MIN_SCALE), np.float32)
+    return Affine(scale=scale, zero_point=np.zeros(scale.shape, np.int32), axis=kept)
 
 
 def bias_floor(bias: NDArray[Any], *, input_scale: float) -> NDArray[np.float64]:
@@ -138,14 +147,15 @@ def bias_affine(*, input_affine: Affine, weight: Affine) -> Affine:
     return Affine(scale=scale, zero_point=np.zeros(scale.shape, np.int32), axis=None if scale.ndim == 0 else 0)
 
 
-def quantize(values: NDArray[Any], affine: Affine, *, low: int = LOW, high: int = HIGH) -> NDArray[np.int64]:
-    """Round values to integers and saturate at ``low`` and ``high`` (both inclusive)."""
+def quantize(values: NDArray[Any], affine: Affine, *, dtype: str = "int8") -> NDArray[Any]:
+    """Round values to integers of a type and saturate at its ends."""
     scale, zero_point = affine.along(values.ndim)
     whole = np.rint(values.astype(np.float64) / scale.astype(np.float64)) + zero_point
-    return np.clip(whole, low, high).astype(np.int64)
+    limits = np.iinfo(dtype)
+    return np.clip(whole, limits.min, limits.max).astype(dtype)
 
 
 def dequantize(integers: NDArray[Any], affine: Affine) -> NDArray[np.float32]:
-    """Turn integers back into real values, float32."""
+    """Turn integers back into real values, float32, as ONNX's DequantizeLinear does."""
     scale, zero_point = affine.along(integers.ndim)
-    return (integers.astype(np.float32) - zero_point.astype(np.float32)) * scale
+    return np.asarray((integers.astype(np.int64) - zero_point) * scale, np.float32)

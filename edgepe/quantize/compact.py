@@ -1,0 +1,44 @@
+"""Make the names and hints inside a graph cost nothing.
+
+Rules kept here:
+1. What a caller sees stays: names of graph inputs and outputs, names of nodes.
+2. Inner values are named by their position in base 36; inner types and shapes, which a runtime infers, are left out.
+3. Initializers keep their types: they are part of their content.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["compact", "short_name"]
+
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def short_name(index: int) -> str:
+    """Return a number in base 36.
+
+    >>> short_name(35), short_name(36)
+    ('z', '10')
+    """
+    head = short_name(index // len(DIGITS)) if index >= len(DIGITS) else ""
+    return head + DIGITS[index % len(DIGITS)]
+
+
+def compact(model: ir.Model) -> None:
+    """Shorten the inner names of a graph without control flow, in place."""
+    graph = model.graph
+    kept = {value.name for value in (*graph.inputs, *graph.outputs)}
+    inner = [value for node in graph for value in node.outputs if value.name not in kept]
+    initializers = [value for value in graph.initializers.values() if value.name not in kept]
+    for value in inner:
+        value.type, value.shape = None, None
+    fresh = (name for index in range(2**62) if (name := short_name(index)) not in kept)
+    # A new name may equal an old one elsewhere in the graph: move all out of the way first.
+    for index, value in enumerate((*inner, *initializers)):
+        value.name = f"\N{NULL}{index}"
+    for value in (*initializers, *inner):
+        value.name = next(fresh)
