@@ -9,7 +9,7 @@ const TONES = {
   SWITCHING: "busy", SOAKING: "busy", RUNNING: "busy", ASKED: "busy", REVERTING: "warn",
   COMMITTED: "good", DONE: "good", COMPLETED: "good",
   REJECTED: "bad", FAILED: "bad", ROLLED_BACK: "bad", TIMED_OUT: "bad", ABORTED: "bad",
-  CANCELLED: "warn", PAUSED: "warn", REVERTED: "warn",
+  UNCONFIRMED: "bad", CANCELLED: "warn", PAUSED: "warn", REVERTED: "warn",
 };
 const SHAPES = { good: "✓", busy: "◐", bad: "▲", warn: "■", idle: "○" };
 const ORDER = ["bad", "warn", "busy", "good", "idle"];
