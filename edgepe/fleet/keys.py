@@ -2,7 +2,7 @@
 
 Rules kept here:
 1. Ed25519; the private key is one PEM file, readable by its owner alone, written whole or not at all.
-2. A signature covers the canonical bytes of ``signed``; its key id is the SHA-256 of the raw public key in hexadecimal.
+2. A signature covers the canonical bytes of ``signed``; its key id is the SHA-256 of the raw public key.
 3. A key file that others can read is refused, not repaired.
 """
 
@@ -45,7 +45,7 @@ class OnlineKey:
         self._private = private
         raw = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.public_hex = raw.hex()
-        self.keyid = digest(self.public_hex.encode())
+        self.keyid = digest(raw)
 
     @classmethod
     def open(cls, folder: Path) -> OnlineKey:
