@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import flatbuffers
@@ -9,12 +10,22 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, checker, helper, numpy_helper, save
 
+from device_agent.wire.manifest import (
+    MANIFEST_NAME,
+    FileEntry,
+    Golden,
+    Manifest,
+    Preprocess,
+    RuntimeFloor,
+    TensorSpec,
+)
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["BIAS", "WEIGHT", "dense", "write_onnx", "write_tflite"]
+__all__ = ["BIAS", "WEIGHT", "dense", "write_onnx", "write_slot", "write_tflite"]
 
 WEIGHT = np.array([[1, 0, -1, 2], [0, 1, 1, -1], [-2, 1, 0, 1]], np.float32)
 BIAS = np.array([0.5, -0.25, 0], np.float32)
@@ -89,3 +100,45 @@ def tensor(
         row.buffer = len(model.buffers)
         model.buffers.append(buffer)
     return row
+
+
+def write_slot(
+    folder: Path,
+    *,
+    model_format: str = "onnx",
+    bias: NDArray[np.float32] = BIAS,
+    labels: tuple[str, ...] = ("sit", "walk", "run"),
+    preprocess: Preprocess | None = None,
+) -> Manifest:
+    """Write a whole slot of the dense model: model file, golden vectors (of the *unchanged* bias) and manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"model.{model_format}"
+    writer = write_onnx if model_format == "onnx" else write_tflite
+    writer(folder / name, bias=bias)
+    x = np.random.default_rng(7).normal(size=(6, 4)).astype(np.float32)
+    rule = preprocess or Preprocess()
+    seen = (x * rule.scale - (rule.mean or (0.0,))) / (rule.std or (1.0,))
+    np.savez(folder / "golden.npz", allow_pickle=False, **{"in.x": x, "out.y": dense(seen.astype(np.float32))})
+    batch = -1 if model_format == "onnx" else 1
+    manifest = Manifest(
+        name="dense",
+        version="1",
+        target="generic-x86-64",
+        format=model_format,
+        precision="fp32",
+        model=name,
+        files=tuple(entry(folder / file) for file in (name, "golden.npz")),
+        inputs=(TensorSpec(name="x", dtype="float32", shape=(batch, 4), layout="NC", preprocess=preprocess),),
+        outputs=(TensorSpec(name="y", dtype="float32", shape=(batch, 3)),),
+        labels=labels,
+        runtime=RuntimeFloor(name="onnxruntime" if model_format == "onnx" else "litert", version="1.0"),
+        golden=Golden(file="golden.npz", count=6, atol=1e-5, rtol=1e-5, min_agree=1.0),
+    )
+    (folder / MANIFEST_NAME).write_bytes(manifest.encode())
+    return manifest
+
+
+def entry(path: Path) -> FileEntry:
+    """Describe a file for a manifest."""
+    data = path.read_bytes()
+    return FileEntry(name=path.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

@@ -1,4 +1,4 @@
-"""What brings inputs to a worker: the Open Inference Protocol and recordings."""
+"""The ways into a model: the Open Inference Protocol v2 over HTTP, and recordings that are replayed."""
 
 from __future__ import annotations
 
