@@ -19,7 +19,7 @@ import { makeEvents } from "./events.js";
 import { bytes, duration } from "./format.js";
 import { follow } from "./live.js";
 import { current, makeRollouts } from "./rollouts.js";
-import { SORT_KEYS, makeTable } from "./table.js";
+import { SORT_KEYS, makeTable, sortsDown } from "./table.js";
 import { RateMeter, makeTiles } from "./tiles.js";
 
 const DETAILS_EVERY_MS = 4000;
@@ -85,7 +85,7 @@ function changeView(change) {
 
 function sortBy(key) {
   const view = readAddress();
-  changeView({ sort: key, descending: view.sort === key ? !view.descending : false });
+  changeView({ sort: key, descending: view.sort === key ? !view.descending : sortsDown(key) });
 }
 
 // --- drawing --------------------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ makeTheme();
 byId("sort-select").replaceChildren(...SORT_KEYS.map(({ key, label }) => el("option", { value: key }, `Sort by ${label.toLowerCase()}`)));
 byId("filter-text").addEventListener("input", (event) => changeView({ q: event.target.value }));
 byId("filter-target").addEventListener("change", (event) => changeView({ target: event.target.value }));
-byId("sort-select").addEventListener("change", (event) => changeView({ sort: event.target.value, descending: false }));
+byId("sort-select").addEventListener("change", (event) => changeView({ sort: event.target.value, descending: sortsDown(event.target.value) }));
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address is the router's
   byId("main").focus();

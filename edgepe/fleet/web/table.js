@@ -30,6 +30,8 @@ const COLUMNS = [
 ];
 
 export const SORT_KEYS = COLUMNS.map(({ key, label }) => ({ key, label }));
+/** Figures are read from the largest down, words from A. */
+export const sortsDown = (key) => COLUMNS.some((column) => column.key === key && column.numeric === true);
 export const deviceHref = (device) => `#/device/${encodeURIComponent(device)}`;
 
 function deviceCell() {
