@@ -142,7 +142,8 @@ def largest_sums() -> bytes:
     import onnx_ir as ir  # noqa: PLC0415 - only this check builds a graph
 
     def initializer(name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> ir.Value:
-        return ir.Value(name=name, shape=ir.Shape(array.shape), const_value=ir.tensor(array, name=name))
+        tensor = ir.tensor(array, name=name)
+        return ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
 
     low = np.asarray(-128, np.int8)
     x = ir.Value(name="x", shape=ir.Shape([1, ROWS]), type=ir.TensorType(ir.DataType.FLOAT))
