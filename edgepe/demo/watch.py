@@ -15,6 +15,7 @@ smartwatch", 2018 (seglearn, BSD-3-Clause).
 from __future__ import annotations
 
 import importlib.util
+import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,13 @@ class Normalization:
         """Return raw windows [n, 100, 6] as the network takes them: float32 [n, 6, 100]."""
         scaled = (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray(scaled.transpose(0, 2, 1), dtype=np.float32)
+
+    def signature(self) -> str:
+        """Return the same as the signature file of ``edgepe build``: raw layout, mean, deviation, labels."""
+        return (
+            f"labels = {json.dumps(LABELS)}\n\n"
+            f'[inputs.x]\nlayout = "NWC"\nmean = {json.dumps(self.mean)}\nstd = {json.dumps(self.std)}\n'
+        )
 
 
 class _ArrayUnpickler(pickle.Unpickler):
