@@ -13,8 +13,10 @@ async function get(path) {
   return answer.json();
 }
 
+/** A device that serves two models has two rows: `key` tells them apart. */
 function toDevice(row) {
   return {
+    key: `${textOf(row.device)}/${textOf(row.model)}`,
     device: textOf(row.device), site: textOf(row.site), target: textOf(row.target), online: row.online === true,
     model: textOf(row.model), version: textOf(row.version), state: textOf(row.state), code: textOf(row.code),
     percent: numberOf(row.percent), p50_us: numberOf(row.p50_us), p95_us: numberOf(row.p95_us), p99_us: numberOf(row.p99_us),

@@ -143,9 +143,9 @@ function announceChanges(devices) {
   const told = [];
   for (const row of devices) {
     const now = `${row.online ? "online" : "offline"}, ${row.state === "" ? "no update yet" : row.state.replaceAll("_", " ")}`;
-    const before = shared.seen.get(row.device);
+    const before = shared.seen.get(row.key);
     if (before !== undefined && before !== now) told.push(`${row.device}: ${now}`);
-    shared.seen.set(row.device, now);
+    shared.seen.set(row.key, now);
   }
   if (told.length > 0) setText(byId("announce"), told.length > 3 ? `${told.length} devices changed their state` : told.join(". "));
 }

@@ -79,7 +79,7 @@ export function choose(devices, { q, target, sort, descending }) {
   };
   const column = COLUMNS.find((one) => one.key === sort) ?? COLUMNS[0];
   const sign = descending ? -1 : 1;
-  return devices.filter(fits).sort((a, b) => sign * compare(column.value(a), column.value(b)) || compare(a.device, b.device));
+  return devices.filter(fits).sort((a, b) => sign * compare(column.value(a), column.value(b)) || compare(a.key, b.key));
 }
 
 /** Build the table inside `host`. `onSort(key)` is called when a heading is pressed. */
@@ -123,16 +123,16 @@ function markSort(node, column, view) {
 }
 
 function place(body, rows, chosen, now) {
-  const wanted = new Set(chosen.map((row) => row.device));
-  for (const [device, row] of rows) {
-    if (!wanted.has(device)) {
+  const wanted = new Set(chosen.map((row) => row.key));
+  for (const [key, row] of rows) {
+    if (!wanted.has(key)) {
       row.root.remove();
-      rows.delete(device);
+      rows.delete(key);
     }
   }
   chosen.forEach((data, index) => {
-    const row = rows.get(data.device) ?? makeRow();
-    rows.set(data.device, row);
+    const row = rows.get(data.key) ?? makeRow();
+    rows.set(data.key, row);
     COLUMNS.forEach((column, number) => column.show(row.cells[number], data, now));
     setAttribute(row.root, "data-online", data.online ? "yes" : "no");
     if (body.children[index] !== row.root) body.insertBefore(row.root, body.children[index] ?? null);

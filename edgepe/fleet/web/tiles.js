@@ -16,11 +16,11 @@ export class RateMeter {
   add(devices, now) {
     let grown = 0;
     for (const row of devices) {
-      const before = this.#last.get(row.device);
+      const before = this.#last.get(row.key);
       const after = row.inferences ?? 0;
       // A smaller figure is a new model version that counts from zero.
       if (before !== undefined) grown += after >= before ? after - before : after;
-      this.#last.set(row.device, after);
+      this.#last.set(row.key, after);
     }
     if (this.#began === null) {
       this.#began = now;
