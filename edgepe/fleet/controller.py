@@ -39,9 +39,8 @@ if TYPE_CHECKING:
     from edgepe.fleet.repository import Repository
     from edgepe.fleet.store import DeviceRow, Store
 
-__all__ = ["DEFAULT_DEADLINE_S", "Controller", "read_rollout"]
+__all__ = ["Controller", "read_rollout"]
 
-DEFAULT_DEADLINE_S = 600
 POLL_S = 0.2
 PRUNE_EVERY_MS = 60_000
 DOCUMENT_LIFE_MS = 365 * 24 * 60 * 60 * 1000

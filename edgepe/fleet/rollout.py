@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 from device_agent.wire.messages import State
 from edgepe.errors import FleetError, UsageError
+from edgepe.fleet.defaults import WAVES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = [
-    "DEFAULT_WAVES",
     "Action",
     "Candidate",
     "DeviceStep",
@@ -37,7 +37,6 @@ __all__ = [
     "step",
 ]
 
-DEFAULT_WAVES = "1,5%,25%,100%"
 _HUNDRED = 100
 
 FAILURES = frozenset({State.REJECTED, State.FAILED, State.ROLLED_BACK, State.CANCELLED, State.TIMED_OUT})
@@ -179,7 +178,7 @@ def parse_waves(text: str) -> tuple[tuple[int, bool], ...]:
                 "a wave is not understood",
                 expected="numbers of devices or percentages, such as 1,5%,25%,100%",
                 got=ascii(part)[1:-1],
-                next_step=f"leave --waves out for {DEFAULT_WAVES}",
+                next_step=f"leave --waves out for {WAVES}",
             )
         waves.append((int(number), percent))
     return tuple(waves)

@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 __all__ = [
+    "TOKEN_HEADER",
     "DeviceDetailJson",
     "DeviceJson",
     "ErrorJson",
@@ -39,6 +40,9 @@ __all__ = [
     "StatusJson",
     "WindowJson",
 ]
+
+TOKEN_HEADER = "X-Edgepe-Token"  # noqa: S105 - a header's name, not a token
+"""What changes something must carry, with the ``token`` of ``fleet.json``."""
 
 
 class StatusJson(TypedDict):
