@@ -197,8 +197,8 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _host_and_port(url: str) -> tuple[str, int | None]:
+    parts = urlsplit(url)
     try:
-        parts = urlsplit(url)
         return parts.hostname or "", parts.port
     except ValueError as error:
         raise ConfigError("agent.toml: an address is wrong.", expected="host:port", got=url) from error

@@ -187,6 +187,15 @@ class Updater:
         state = advance(self.record.state, Signal.ACCEPT)
         self._save(replace(fresh, state=state, slot=self.slots.spare(), old=self.slots.active() or ""))
 
+    def refuse(self, request: Request, *, code: str, detail: str) -> None:
+        """Answer a request that this device will not even begin.
+
+        Raises:
+            UpdateError: The disk refuses.
+        """
+        state = advance(advance(self.record.state, Signal.ACCEPT), Signal.REFUSE)
+        self._save(Record(name=self.record.name, state=state, request=request, code=code, detail=detail))
+
     def cancel(self, *, detail: str) -> None:
         """End an update under way and serve the old model."""
         if self.busy:
