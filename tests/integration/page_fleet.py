@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import httpx
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -27,11 +28,17 @@ from device_agent.wire.messages import (
     encode,
 )
 from device_agent.wire.topics import Leaf, Topics
+from edgepe.bundle import write_bundle
+from edgepe.fleet.shapes import TOKEN_HEADER
+from tests.tiny_models import write_slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-__all__ = ["MODEL", "Teller", "connected", "now_ms"]
+    from edgepe.fleet.up import Fleet
+
+__all__ = ["MODEL", "Teller", "connected", "now_ms", "publish", "start_rollout"]
 
 MODEL = "watch"
 SITE = "plant"
@@ -56,6 +63,26 @@ def connected(broker_url: str) -> Iterator[paho.Client]:
     client.loop_stop()
 
 
+def publish(fleet: Fleet, folder: Path, *, version: str, targets: tuple[str, ...]) -> None:
+    """Publish a real bundle of the model for each target."""
+    manifest = write_slot(folder / "slot")
+    files = {file.name: (folder / "slot" / file.name).read_bytes() for file in manifest.files}
+    for target in targets:
+        path = folder / f"{MODEL}-{version}-{target}.edge"
+        write_bundle(path, replace(manifest, name=MODEL, version=version, target=target), files)
+        fleet.repository.publish(path)
+
+
+def start_rollout(fleet: Fleet, *, version: str, waves: str) -> None:
+    """Ask the fleet's API for a roll-out."""
+    answer = httpx.post(
+        f"{fleet.page_url}api/rollouts",
+        json={"name": MODEL, "version": version, "waves": waves},
+        headers={TOKEN_HEADER: fleet.address.token},
+    )
+    answer.raise_for_status()
+
+
 @dataclass(kw_only=True)
 class Teller:
     """Speaks for one device, message by message, as its agent would."""
@@ -65,6 +92,7 @@ class Teller:
     target: str = "raspberry-pi-5"
     hardware: str = "Raspberry Pi 5 Model B Rev 1.0"
     version: str = "1"
+    rev: int = 1
     _seq: int = field(default=0)
     _events: int = field(default=0)
 
@@ -83,7 +111,7 @@ class Teller:
             hardware=hardware,
             runtimes=(("onnxruntime", "1.31.1"),),
             models=(self._active(),),
-            rev=1,
+            rev=self.rev,
             previous_boot=None,
             previous_seq=None,
             time_ms=now_ms(),
@@ -97,9 +125,17 @@ class Teller:
     def report(self, state: State, *, percent: int = 0, code: str = "", detail: str = "") -> None:
         """Send where the update of the model stands."""
         model = ReportedModel(
-            name=MODEL, rev=1, state=state, attempt=1, percent=percent, code=code, detail=detail, active=self._active()
+            name=MODEL,
+            rev=self.rev,
+            state=state,
+            attempt=1,
+            percent=percent,
+            code=code,
+            detail=detail,
+            active=self._active(),
         )
-        self._send((Leaf.REPORTED, Reported(device=self.device, boot=BOOT, rev=1, models=(model,), time_ms=now_ms())))
+        reported = Reported(device=self.device, boot=BOOT, rev=self.rev, models=(model,), time_ms=now_ms())
+        self._send((Leaf.REPORTED, reported))
 
     def measure(self, latencies_us: Sequence[float], *, rss_bytes: int, start_ms: int, seconds: int = 10) -> None:
         """Send one batch of telemetry with the latency of each inference."""

@@ -14,7 +14,7 @@ from playwright.sync_api import ViewportSize, expect, sync_playwright
 from device_agent.wire.messages import State
 from edgepe.fleet.up import FleetSettings, running_fleet
 from tests.conftest import find_program
-from tests.integration.page_fleet import Teller, connected, now_ms
+from tests.integration.page_fleet import Teller, connected, now_ms, publish, start_rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -262,3 +262,36 @@ def test_empty_fleet_says_how_to_begin(watch: Callable[..., Watched]) -> None:
 def test_unknown_device_is_said_to_be_unknown(watch: Callable[..., Watched]) -> None:
     page = watch().open("/#/device/nobody")
     expect(page.locator("#device")).to_contain_text("The fleet knows no device of this name")
+
+
+@pytest.mark.parametrize("viewport", WIDTHS)
+def test_rollout_is_seen_live_to_the_reason_why_it_turned_back(
+    watch: Callable[..., Watched], fleet: Fleet, client: Client, tmp_path: Path, viewport: ViewportSize
+) -> None:
+    first, second = (Teller(client=client, device=device) for device in ("pi-1", "pi-2"))
+    for teller in (first, second):
+        teller.connect()
+        teller.report(State.COMMITTED)
+    await_devices(fleet, "pi-1", "pi-2")
+    for version in ("1", "2"):
+        publish(fleet, tmp_path / version, version=version, targets=(first.target,))
+    page = watch(viewport).open()
+    panel = page.locator("#rollouts")
+    expect(panel).to_contain_text("Nothing has been rolled out yet")
+    start_rollout(fleet, version="2", waves="1,100%")
+    expect(panel).to_contain_text("Wave 1 of 2")
+    expect(panel.locator("li", has_text="pi-1")).to_contain_text("ASKED")
+    expect(panel.locator("li", has_text="pi-2")).to_contain_text("WAITING")
+    first.rev += 1
+    first.report(State.DOWNLOADING, percent=40)
+    expect(panel.locator("li", has_text="pi-1")).to_contain_text("40 %")
+    first.version = "2"
+    first.report(State.COMMITTED, percent=100)
+    expect(panel.locator("li", has_text="pi-1")).to_contain_text("COMMITTED")
+    expect(panel.locator("li", has_text="pi-2")).to_contain_text("ASKED")
+    second.rev += 1
+    second.report(State.ROLLED_BACK, code="golden_mismatch", detail="3 of 16 golden vectors disagree")
+    expect(panel).to_contain_text("pi-2: 3 of 16 golden vectors disagree")
+    expect(panel.locator("li", has_text="pi-1")).to_contain_text("REVERTING")
+    expect(page.locator("#tiles")).to_contain_text("REVERTING")
+    assert overflow_px(page) == 0
