@@ -60,31 +60,35 @@ def channel_first(rank: int) -> str:
     return BY_RANK.get(rank, "")
 
 
-def spec(name: str, dtype: str, shape: tuple[int, ...], preprocess: Preprocess | None, *, layout: str) -> TensorSpec:
+def spec(
+    name: str, dtype: str, shape: tuple[int, ...], declared: Preprocess | None, *, layout: str, raw_dtype: str
+) -> TensorSpec:
     """Return the specification of an input.
 
     Args:
         name: Its name.
         dtype: Its type, as numpy spells it.
         shape: Its shape in ``layout``; -1 is the open batch.
-        preprocess: What the signature declares, or None.
+        declared: What the signature says of it, or None.
         layout: Order of its axes in the artifact.
+        raw_dtype: Type of the raw value; another one than ``dtype`` is converted, on the host and on the device.
 
     Raises:
         ConfigFileError: The declared layout has other axes than the input.
     """
-    if preprocess is None and layout == channel_first(len(shape)):
-        return TensorSpec(name=name, dtype=dtype, shape=shape, layout=layout)
-    declared = preprocess or Preprocess()
-    raw = declared.layout or channel_first(len(shape))
-    rule = Preprocess(layout=raw, scale=declared.scale, mean=declared.mean, std=declared.std)
+    plain = channel_first(len(shape))
+    if declared is None and layout == plain:  # nobody said what the axes mean, and nothing moves them
+        rule = None if raw_dtype == dtype else Preprocess()
+        return TensorSpec(name=name, dtype=dtype, shape=shape, preprocess=rule)
+    said = declared or Preprocess()
     try:
+        rule = Preprocess(layout=said.layout or plain, scale=said.scale, mean=said.mean, std=said.std)
         return TensorSpec(name=name, dtype=dtype, shape=shape, layout=layout, preprocess=rule)
     except WireError as error:
         raise ConfigFileError(
             f"the signature of input '{name}' does not fit the model",
-            expected=f"a layout of the letters of {channel_first(len(shape)) or 'no layout'}",
-            got=declared.layout,
+            expected=f"a layout of the letters of {plain or 'no layout'}",
+            got=said.layout,
         ) from error
 
 

@@ -1,0 +1,103 @@
+"""``edgepe build``: from a model to one bundle per target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgepe.errors import UsageError
+from edgepe.extras import needs_extra
+from edgepe.scheme import Precision
+from edgepe.target import load_target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["build"]
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command(
+    epilog="Example:  edgepe build model.onnx --target raspberry-pi --calibration data.npz --max-drop 2 --out dist"
+)
+@click.argument("model", required=False)
+@click.option("--model", "model_option", hidden=True)
+@click.option("--target", "targets", multiple=True, required=True, help="Profile, alias or .toml path; may repeat.")
+@click.option("--calibration", type=FILE, required=True, help=".npz with real raw samples: x (or one array per input).")
+@click.option("--evaluation", type=FILE, help=".npz that scores, with y; default: the calibration data.")
+@click.option("--metric", help="accuracy, precision, recall, f1, mse, mae, r2, agreement or module:function.")
+@click.option("--max-drop", type=float, help="Largest loss: points of a score, percent of an error.")
+@click.option("--max-bytes", type=int, help="Largest model file, bytes.")
+@click.option("--max-latency-us", type=float, help="Largest latency of one inference, µs.")
+@click.option("--precision", type=click.Choice(["auto", "int8", "fp16", "fp32"]), default="auto", show_default=True)
+@click.option("--shape", "shapes", multiple=True, help="NAME=1,3,224,224 for open dimensions; -1 keeps the batch open.")
+@click.option("--weights", type=FILE, help="Weights of package.module:factory: safetensors or a state dict.")
+@click.option("--signature", type=FILE, help=".toml with raw layout, scale, mean, std per input, and labels.")
+@click.option("--name", help="Name of the model; default: of the file or the factory.")
+@click.option("--version", default="1", show_default=True, help="Version of the model.")
+@click.option("--out", type=FILE, required=True, help="Folder for the bundles.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def build(
+    *,
+    model: str | None,
+    model_option: str | None,
+    targets: tuple[str, ...],
+    precision: str,
+    shapes: tuple[str, ...],
+    as_json: bool,
+    **options: object,
+) -> None:
+    """Turn MODEL into one bundle per target, inside a contract.
+
+    MODEL is an .onnx file, a folder that `edgepe compress` made, or package.module:factory with --weights. A factory
+    runs your own code. Each target gets the best of its precisions that holds every bound that was set.
+    """
+    source = model or model_option
+    if source is None:
+        raise UsageError("there is no model", expected="MODEL, or model = … in [build] of edgepe.toml", got="nothing")
+    loaded = tuple(load_target(name) for name in targets)
+    with needs_extra("compile", wanted_by="edgepe build"):
+        from edgepe import pipeline  # noqa: PLC0415 - numpy and onnx, only where they are used
+        from edgepe.cli.show import Progress, build_table, print_json  # noqa: PLC0415 - rich, only where it is used
+    request = pipeline.Request(
+        source=source,
+        targets=loaded,
+        precision=None if precision == "auto" else Precision(precision),
+        shapes=read_shapes(shapes),
+        **options,  # type: ignore[arg-type] # click has given each option its type
+    )
+    with Progress() as progress:
+        rows = pipeline.build(request, watch=progress)
+    if as_json:
+        print_json({"bundles": [row.to_json() for row in rows]})
+    else:
+        build_table(rows)
+
+
+def read_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Return ``NAME=1,3,224,224`` options as input name → shape.
+
+    Raises:
+        UsageError: A text is not of that form.
+
+    >>> read_shapes(["image=1,3,224,224"])
+    {'image': (1, 3, 224, 224)}
+    """
+    shapes = {}
+    for text in texts:
+        name, equals, sizes = text.partition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.split(","))
+        except ValueError as error:
+            raise _no_shape(text) from error
+        if not equals or not name or any(size == 0 or size < -1 for size in shape) or -1 in shape[1:]:
+            raise _no_shape(text)
+        shapes[name] = shape
+    return shapes
+
+
+def _no_shape(text: str) -> UsageError:
+    return UsageError(f"--shape '{text}' is no shape", expected="NAME=1,3,224,224; -1 only for the batch", got=text)

@@ -1,0 +1,99 @@
+"""How much an operator computes, and what a cost table makes of it.
+
+Rules kept here:
+1. Counts are of one sample: an open batch counts as 1.
+2. A multiply-accumulate is one multiplication with its addition; operators without any count the elements they write.
+3. What a runtime fuses into its producer (ReLU, Clip, BatchNormalization) or does not copy (Reshape) costs nothing.
+4. What comes out is a prediction and is labelled so wherever it is shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from edgepe.scheme import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import onnx_ir as ir
+
+    from edgepe.scheme import OpScheme
+    from edgepe.target import CostTable
+
+__all__ = ["OpWork", "count_work", "predict_us"]
+
+FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Relu", "Clip", "BatchNormalization"})
+RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpWork:
+    """The work of one operator on one sample.
+
+    Attributes:
+        node: Name of the node.
+        op: Operator type.
+        macs: Multiply-accumulates.
+        elements: Elements written.
+    """
+
+    node: str
+    op: str
+    macs: int
+    elements: int
+
+
+def count_work(model: ir.Model) -> tuple[OpWork, ...]:
+    """Return the work of each node of an optimized graph, in its order."""
+    return tuple(
+        OpWork(
+            node=str(node.name),
+            op=node.op_type,
+            macs=_macs(node),
+            elements=0 if node.op_type in FREE else sum(prod(_dims(value)) for value in node.outputs),
+        )
+        for node in model.graph
+    )
+
+
+def predict_us(work: Iterable[OpWork], schemes: Iterable[OpScheme], cost: CostTable | None) -> float | None:
+    """Return the predicted latency of one inference on one thread, µs; None where the table says too little.
+
+    The prediction is ``call + Σ (op + macs / macs_per_us + elements / elements_per_us)``: no caches, no overlap.
+    """
+    if cost is None:
+        return None
+    precisions = {scheme.node: scheme.precision for scheme in schemes}
+    total = cost.call_us
+    for op in work:
+        row = cost.row(precisions.get(op.node, Precision.FP32)) or cost.row(Precision.FP32)
+        if row is None:
+            return None
+        if op.elements:
+            total += cost.op_us + (op.macs / row.macs_per_us if op.macs else op.elements / row.elements_per_us)
+    return total
+
+
+def _dims(value: ir.Value | None) -> tuple[int, ...]:
+    if value is None or value.shape is None:
+        return (1,)
+    return tuple(dim if isinstance(dim, int) else 1 for dim in value.shape)
+
+
+def _macs(node: ir.Node) -> int:
+    written = prod(_dims(node.outputs[0]))
+    weight = _dims(node.inputs[1]) if len(node.inputs) > 1 else ()
+    if node.op_type == "Conv":
+        return written * prod(weight[1:])
+    if node.op_type == "ConvTranspose":
+        return prod(_dims(node.inputs[0])) * prod(weight[1:])
+    if node.op_type == "Gemm":
+        return written * weight[1 if node.attributes.get_int("transB", 0) else 0]
+    if node.op_type == "MatMul":
+        return written * _dims(node.inputs[0])[-1]
+    if node.op_type in RECURRENT:
+        return _dims(node.inputs[0])[0] * (prod(weight) + prod(_dims(node.inputs[2])))
+    return 0

@@ -1,0 +1,215 @@
+"""From a model and data to one bundle per target: the stages, top to bottom.
+
+Rules kept here:
+1. capture → optimize → calibrate, once; then per target: assign → apply → lower → score in a child → contract.
+2. Bundles are written when every target has one: a contract that one target breaks leaves nothing half-written.
+3. Same inputs, same bundles: with no latency bound, no measured time decides anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from edgepe.bundle.evidence import write_evidence
+from edgepe.bundle.pack import write_bundle
+from edgepe.capture import Captured, capture, source_name, wants_shapes
+from edgepe.contract import Contract
+from edgepe.data import Dataset, check_informative, load_dataset
+from edgepe.graph.work import count_work
+from edgepe.lower.onnx_file import onnx_bytes
+from edgepe.quantize.calibrate import collect_ranges
+from edgepe.quantize.search import Found, search
+from edgepe.scheme import Precision
+from edgepe.signature import Signature, load_signature
+from edgepe.stages.assemble import assemble, evidence_of, why
+from edgepe.stages.built import Built
+from edgepe.stages.candidate import graph_edges
+from edgepe.stages.samples import BATCH, Samples, choose_metric, input_specs, ports_of
+from edgepe.stages.trial import Ground, Trial, Trials
+from edgepe.verify.run import run_artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgepe.quantize.calibrate import Ranges
+    from edgepe.target import Target
+
+__all__ = ["Built", "Request", "Watch", "build"]
+
+
+class Watch(Protocol):
+    """Told how a build goes on."""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """Note that a stage begins, of ``total`` steps where that is known."""
+
+    def advance(self, done: int) -> None:
+        """Note how many steps of the stage are done."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """Do nothing."""
+
+    def advance(self, done: int) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to build.
+
+    Attributes:
+        source: ``.onnx`` file, folder made by compress, or ``package.module:factory``.
+        targets: The boards.
+        calibration: File with calibration samples.
+        out: Folder for the bundles.
+        evaluation: File with the samples that score; the calibration samples where None.
+        weights: For a factory.
+        signature: TOML file with preprocessing and labels.
+        shapes: Input name → shape for open dimensions.
+        metric: Name of the metric; by the labels where None.
+        max_drop: See :class:`edgepe.contract.Contract`.
+        max_bytes: Likewise.
+        max_latency_us: Likewise.
+        precision: The only one to try; the target's order where None.
+        name: The model's name; by the source where None.
+        version: Its version.
+    """
+
+    source: str
+    targets: tuple[Target, ...]
+    calibration: Path
+    out: Path
+    evaluation: Path | None = None
+    weights: Path | None = None
+    signature: Path | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    metric: str | None = None
+    max_drop: float | None = None
+    max_bytes: int | None = None
+    max_latency_us: float | None = None
+    precision: Precision | None = None
+    name: str | None = None
+    version: str = "1"
+
+    def contract(self, metric: str) -> Contract:
+        """Return the bounds as a contract on a metric."""
+        return Contract(
+            metric=metric, max_drop=self.max_drop, max_bytes=self.max_bytes, max_latency_us=self.max_latency_us
+        )
+
+    def precisions(self, target: Target) -> tuple[Precision, ...]:
+        """Return what to try for a target, in order."""
+        return (self.precision,) if self.precision is not None else target.precisions
+
+
+def build(request: Request, *, watch: Watch | None = None) -> tuple[Built, ...]:
+    """Build, judge and write one bundle per target.
+
+    Args:
+        request: What to build.
+        watch: Told how it goes on.
+
+    Returns:
+        One row per target, in the order of the request.
+
+    Raises:
+        EdgepeError: As its subclasses say; nothing is written then.
+    """
+    talk = watch or Silent()
+    with tempfile.TemporaryDirectory(prefix="edgepe-build-") as name:
+        ground = _prepare(request, Path(name), talk)
+        contract = request.contract(ground.metric.name)
+        found = []
+        for target in request.targets:
+            talk.stage(f"building for {target.name}")
+            trials = Trials(ground, target, Path(name))
+            shipped = search(request.precisions(target), contract, trials.candidate)
+            found.append((target, shipped, trials.trial(Precision.FP32)))
+    return tuple(_write(request, ground, target, shipped, twin) for target, shipped, twin in found)
+
+
+def _prepare(request: Request, folder: Path, talk: Watch) -> Ground:
+    """Capture and optimize the model, read and check the data, calibrate, run the float twin."""
+    signature = load_signature(request.signature) if request.signature else Signature()
+    calibration = load_dataset(request.calibration)
+    check_informative(calibration)
+    evaluation = load_dataset(request.evaluation) if request.evaluation else calibration
+    captured = _capture(request, calibration, signature, talk)
+    edges = graph_edges(captured)
+    samples = Samples.fitting(calibration, input_specs(edges, calibration, signature))
+    scored = Samples.fitting(evaluation, input_specs(edges, evaluation, signature))
+    metric = choose_metric(request.metric, scored.data, captured)
+    ranges = _calibrate(request, captured, samples, talk)
+    talk.stage("scoring the float model")
+    twin = folder / "float.onnx"
+    twin.write_bytes(onnx_bytes(captured.model))
+    return Ground(
+        captured=captured,
+        work=count_work(captured.model),
+        signature=signature,
+        calibration=samples,
+        evaluation=scored,
+        ranges=ranges,
+        float_outputs=run_artifact(twin, "onnxruntime", scored.prepared()).outputs,
+        metric=metric,
+    )
+
+
+def _capture(request: Request, calibration: Dataset, signature: Signature, talk: Watch) -> Captured:
+    talk.stage(f"capturing {request.source}")
+    return capture(
+        request.source,
+        weights=request.weights,
+        shapes=request.shapes,
+        inputs=ports_of(calibration, signature) if wants_shapes(request.source) else (),
+    )
+
+
+def _calibrate(request: Request, captured: Captured, samples: Samples, talk: Watch) -> Ranges | None:
+    wanted = {precision for target in request.targets for precision in request.precisions(target)}
+    if wanted == {Precision.FP32}:
+        return None
+    talk.stage("calibrating", len(samples.data))
+    batch = captured.inputs[0].shape[0]
+    size = BATCH if batch == -1 else batch
+    return collect_ranges(captured.model, samples.batches(size), progress=talk.advance)
+
+
+def _write(request: Request, ground: Ground, target: Target, found: Found[Trial], twin: Trial) -> Built:
+    name = request.name or source_name(request.source)
+    trial = found.artifact
+    manifest, files = assemble(ground, target, trial, name=name, version=request.version)
+    path = request.out / f"{name}-{request.version}-{target.name}.edge"
+    write_bundle(path, manifest, files)
+    data = path.read_bytes()
+    write_evidence(path, evidence_of(target, found, sha256=hashlib.sha256(data).hexdigest()))
+    verdict = found.attempt.verdict
+    if verdict is None:
+        message = "an artifact that ships has been judged"
+        raise TypeError(message)
+    return Built(
+        path=path,
+        name=name,
+        version=request.version,
+        target=target.name,
+        format=target.format,
+        precision=trial.artifact.precision,
+        bytes=len(trial.artifact.data),
+        transfer_bytes=len(data),
+        float_bytes=len(twin.artifact.data),
+        comparison=trial.comparison,
+        scored_on=trial.judge.label,
+        latency_us=trial.latency_us,
+        float_latency_us=twin.latency_us,
+        latency_is=trial.latency_is,
+        verdict=verdict,
+        why=why(target, found, asked=request.precision is not None),
+    )

@@ -1,0 +1,160 @@
+"""Put a bundle together: manifest, golden vectors, and the evidence that lies beside it.
+
+Rules kept here:
+1. Nothing measured in time goes into the bundle; times, host and attempts are evidence.
+2. Golden inputs are samples of the evaluation data, golden outputs what the stand-in made of them.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from device_agent.wire.manifest import Manifest, MetricClaim, OpRow
+from edgepe.bundle.golden import GOLDEN_FILE, golden_bytes, golden_rows, golden_terms
+from edgepe.bundle.pack import file_entries
+from edgepe.graph.work import predict_us
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from edgepe.metrics import Comparison
+    from edgepe.quantize.search import Attempt, Found
+    from edgepe.stages.trial import Ground, Trial
+    from edgepe.target import Target
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+__all__ = ["assemble", "evidence_of", "why"]
+
+CLASSES_FROM = 2  # outputs with at least so many columns are classes
+
+
+def assemble(
+    ground: Ground, target: Target, trial: Trial, *, name: str, version: str
+) -> tuple[Manifest, dict[str, bytes]]:
+    """Return the manifest and the files of the bundle of the artifact that ships."""
+    artifact = trial.artifact
+    golden = _golden(ground, trial)
+    files = {f"model.{target.format}": artifact.data, GOLDEN_FILE: golden_bytes(*golden)}
+    predicted = predict_us(ground.work, artifact.schemes, target.cost)
+    manifest = Manifest(
+        name=name,
+        version=version,
+        target=target.name,
+        format=target.format,
+        precision=str(artifact.precision),
+        model=f"model.{target.format}",
+        files=file_entries(files),
+        inputs=trial.inputs,
+        outputs=tuple(edge.output_spec() for edge in artifact.outputs),
+        labels=ground.signature.labels,
+        runtime=target.runtime,
+        ops=tuple(
+            OpRow(node=row.node, op=row.op, precision=str(row.precision), reason=str(row.reason), detail=row.detail)
+            for row in artifact.schemes
+        ),
+        calibration_digest=ground.calibration.data.digest,
+        profile_digest=target.digest,
+        metric=_claim(trial.comparison, trial.judge.label),
+        predicted_latency_us=None if predicted is None else round(predicted),
+        baseline=_class_frequencies(trial.run.outputs),
+        golden=golden_terms(golden[1], artifact.precision),
+    )
+    return manifest, files
+
+
+def why(target: Target, found: Found[Trial], *, asked: bool) -> str:
+    """Return the reason for the precision that ships, in a sentence."""
+    if asked:
+        return "asked for"
+    failed = [_failure(attempt) for attempt in found.attempts[:-1]]
+    if failed:
+        return f"{'; '.join(failed)}; {found.attempt.precision} holds"
+    bounds = found.attempt.verdict.bounds if found.attempt.verdict else ()
+    order = " → ".join(target.precisions)
+    return f"first of {order}, {'holds the contract' if bounds else 'no bound was set'}"
+
+
+def evidence_of(target: Target, found: Found[Trial], *, sha256: str) -> dict[str, object]:
+    """Return what was measured and tried, as JSON values.
+
+    Args:
+        target: The board.
+        found: The search's result.
+        sha256: Digest of the bundle that this is the evidence of.
+    """
+    trial = found.artifact
+    run = trial.run
+    return {
+        "schema": 1,
+        "bundle_sha256": sha256,
+        "target": target.name,
+        "scored_on": trial.judge.label,
+        "host": {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()},
+        "runtime": {"name": run.runtime, "version": run.version},
+        "comparison": asdict(trial.comparison),
+        "latency": {
+            "us": trial.latency_us,
+            "is": trial.latency_is,
+            "p99_us": run.p99_us,
+            "load_us": run.load_ns / 1000,
+            "cold_us": run.cold_ns / 1000,
+            "cost_table": target.cost.source if target.cost else "",
+        },
+        "rss_bytes": run.rss_bytes,
+        "model_rss_bytes": run.model_bytes,
+        "attempts": [_attempt(attempt) for attempt in found.attempts],
+    }
+
+
+def _golden(ground: Ground, trial: Trial) -> tuple[Arrays, Arrays]:
+    rows = golden_rows(ground.evaluation.data)
+    inputs = {spec.name: ground.evaluation.data.inputs[spec.name][rows] for spec in trial.inputs}
+    return inputs, {name: array[rows] for name, array in trial.run.outputs.items()}
+
+
+def _claim(comparison: Comparison, scored_on: str) -> MetricClaim:
+    return MetricClaim(
+        name=comparison.metric,
+        float_score=comparison.float_score,
+        score=comparison.score,
+        drop=comparison.drop,
+        low=comparison.low,
+        high=comparison.high,
+        samples=comparison.samples,
+        scored_on=scored_on,
+    )
+
+
+def _class_frequencies(outputs: Arrays) -> tuple[float, ...]:
+    first = next(iter(outputs.values()))
+    if first.ndim != CLASSES_FROM or first.shape[1] < CLASSES_FROM:
+        return ()
+    counts = np.bincount(first.argmax(axis=1), minlength=first.shape[1])
+    return tuple(float(count) / len(first) for count in counts)
+
+
+def _failure(attempt: Attempt) -> str:
+    if attempt.verdict is None:
+        return f"{attempt.precision} failed: {attempt.error.splitlines()[0]}"
+    return (
+        f"{attempt.precision} breaks {', '.join(f'{bound.kind} by {bound.over:g}' for bound in attempt.verdict.broken)}"
+    )
+
+
+def _attempt(attempt: Attempt) -> dict[str, object]:
+    bounds = attempt.verdict.bounds if attempt.verdict else ()
+    return {
+        "precision": str(attempt.precision),
+        "held": attempt.held,
+        "error": attempt.error,
+        "measured": asdict(attempt.measured) if attempt.measured else None,
+        "bounds": [asdict(bound) for bound in bounds],
+    }

@@ -1,0 +1,180 @@
+"""One artifact at one precision: schemes, bytes, and how its inputs and outputs lie.
+
+Rules kept here:
+1. The target's format chooses the lowering, its rules the schemes; the float graph is not changed.
+2. Calibrated ranges are asked for only where a precision needs them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from device_agent.wire.manifest import TensorSpec
+from edgepe.errors import UnsupportedOpError
+from edgepe.lower.onnx_file import onnx_bytes
+from edgepe.quantize.assign import assign
+from edgepe.scheme import Precision
+from edgepe.signature import channel_first
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+    from edgepe.capture.captured import Captured, Port
+    from edgepe.quantize.calibrate import Ranges
+    from edgepe.scheme import OpScheme
+    from edgepe.target import Target
+
+__all__ = ["Artifact", "Edge", "graph_edges", "make_artifact", "permuted"]
+
+Axes = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """How one input or output of an artifact lies.
+
+    Attributes:
+        name: Its name.
+        dtype: Its type.
+        shape: Its shape in the artifact; -1 is the open batch.
+        axes: Which axis of the float graph's value each of its axes is.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    axes: Axes
+
+    @property
+    def layout(self) -> str:
+        """Order of the axes, as far as the rank tells."""
+        letters = channel_first(len(self.shape))
+        return "".join(letters[axis] for axis in self.axes) if letters else ""
+
+    @property
+    def moved(self) -> bool:
+        """Whether the order differs from the float graph's."""
+        return self.axes != tuple(sorted(self.axes))
+
+    def output_spec(self) -> TensorSpec:
+        """Return the specification of an output."""
+        return TensorSpec(name=self.name, dtype=self.dtype, shape=self.shape, layout=self.layout if self.moved else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A model file for a target.
+
+    Attributes:
+        precision: What it was made at.
+        data: The bytes of the file.
+        schemes: One row per node of the float graph.
+        inputs: How its inputs lie.
+        outputs: How its outputs lie.
+    """
+
+    precision: Precision
+    data: bytes
+    schemes: tuple[OpScheme, ...]
+    inputs: tuple[Edge, ...]
+    outputs: tuple[Edge, ...]
+
+
+def make_artifact(captured: Captured, target: Target, precision: Precision, ranges: Ranges | None) -> Artifact:
+    """Return the artifact of a model for a target at one precision.
+
+    Args:
+        captured: The float graph.
+        target: The board.
+        precision: What to make.
+        ranges: Calibrated ranges; needed for int8 and fp16.
+
+    Raises:
+        UnsupportedOpError: The format cannot hold an operator, or the precision.
+    """
+    schemes = assign(captured.model, target, precision=precision, ranges=ranges)
+    if target.format == "tflite":
+        return _tflite(captured, target, precision, schemes, ranges)
+    return Artifact(
+        precision=precision,
+        data=onnx_bytes(
+            _onnx(captured.model, target, precision, schemes, ranges), opset_max=target.opset_max, ir_max=target.ir_max
+        ),
+        schemes=schemes,
+        inputs=graph_edges(captured),
+        outputs=tuple(_same_order(port) for port in captured.outputs),
+    )
+
+
+def graph_edges(captured: Captured) -> tuple[Edge, ...]:
+    """Return how the inputs of the float graph itself lie."""
+    return tuple(_same_order(port) for port in captured.inputs)
+
+
+def permuted(outputs: Mapping[str, NDArray[np.generic]], edges: tuple[Edge, ...]) -> dict[str, NDArray[np.generic]]:
+    """Return an artifact's outputs with their axes in the order of the float graph."""
+    by_name = {edge.name: edge for edge in edges}
+    return {name: np.transpose(array, np.argsort(by_name[name].axes)) for name, array in outputs.items()}
+
+
+def _onnx(
+    model: ir.Model, target: Target, precision: Precision, schemes: tuple[OpScheme, ...], ranges: Ranges | None
+) -> ir.Model:
+    if precision is Precision.FP32:
+        return model
+    if precision is Precision.FP16:
+        from edgepe.quantize.fp16 import to_fp16  # noqa: PLC0415 - one precision of several
+
+        return to_fp16(model, schemes)
+    from edgepe.quantize.apply_onnx import apply_onnx  # noqa: PLC0415 - one precision of several
+
+    return apply_onnx(model, schemes, ranges or {}, target.rules)
+
+
+def _tflite(
+    captured: Captured, target: Target, precision: Precision, schemes: tuple[OpScheme, ...], ranges: Ranges | None
+) -> Artifact:
+    from edgepe.lower.tflite.lowering import lower  # noqa: PLC0415 - LiteRT's schema is large
+    from edgepe.lower.tflite.pack import serialize  # noqa: PLC0415 - LiteRT's schema is large
+    from edgepe.quantize.apply_tflite import quantize_graph  # noqa: PLC0415 - LiteRT's schema is large
+
+    if precision is Precision.FP16:
+        raise UnsupportedOpError(
+            "a TFLite file has no fp16 arithmetic on the CPU",
+            op="",
+            node="",
+            expected="int8 or fp32",
+            got="fp16",
+            next_step="choose --precision int8 or fp32 for this target",
+        )
+    lowered = lower(captured.model, io_layout=target.io_layout)
+    graph = lowered.graph
+    edges = {
+        port.name: (tuple(int(size) for size in graph.tensors[port.tensor].shape), port.axes)
+        for port in (*graph.inputs, *graph.outputs)
+    }
+    made = lowered
+    if precision is not Precision.FP32:
+        quantized = quantize_graph(lowered, ranges or {}, schemes, target.rules)
+        made, schemes = quantized.model, quantized.schemes
+    return Artifact(
+        precision=precision,
+        data=serialize(made),
+        schemes=schemes,
+        inputs=tuple(_edge(port, *edges[port.name]) for port in captured.inputs),
+        outputs=tuple(_edge(port, *edges[port.name]) for port in captured.outputs),
+    )
+
+
+def _edge(port: Port, shape: tuple[int, ...], axes: Axes) -> Edge:
+    return Edge(name=port.name, dtype=port.dtype, shape=shape, axes=axes)
+
+
+def _same_order(port: Port) -> Edge:
+    return Edge(name=port.name, dtype=port.dtype, shape=port.shape, axes=tuple(range(len(port.shape))))
