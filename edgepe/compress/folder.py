@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgepe.compress.groups import Skipped
     from edgepe.compress.settings import CompressSettings
 
-__all__ = ["DESCRIPTION", "GRAPH", "WEIGHTS", "Kept", "Record", "write_folder"]
+__all__ = ["DESCRIPTION", "GRAPH", "WEIGHTS", "Kept", "Record", "check_folder", "write_folder"]
 
 DESCRIPTION = "compression.json"
 GRAPH = "model.onnx"
@@ -74,6 +74,21 @@ class Record:
         return (json.dumps(table, indent=1, sort_keys=True) + "\n").encode()
 
 
+def check_folder(out: Path) -> None:
+    """Refuse a folder that compress did not make.
+
+    Raises:
+        CompressError: Something else is in the way.
+    """
+    if out.exists() and not (out / DESCRIPTION).is_file():
+        raise CompressError(
+            f"{out} is in the way",
+            expected="a new folder, or one that compress made",
+            got="something else",
+            next_step="choose another --out",
+        )
+
+
 def write_folder(out: Path, record: Record, model: nn.Module, write_graph: Callable[[Path], None]) -> Path:
     """Write the folder and return its path.
 
@@ -86,13 +101,7 @@ def write_folder(out: Path, record: Record, model: nn.Module, write_graph: Calla
     Raises:
         CompressError: Something else than a compression's folder is in the way.
     """
-    if out.exists() and not (out / DESCRIPTION).is_file():
-        raise CompressError(
-            f"{out} is in the way",
-            expected="a new folder, or one that compress made",
-            got="something else",
-            next_step="choose another --out",
-        )
+    check_folder(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         fresh = Path(scratch) / "new"

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from edgepe.capture.captured import Port
 from edgepe.capture.torch_module import capture_module
 from edgepe.compress.evaluation import Evaluation, evaluate
-from edgepe.compress.folder import Kept, Record, write_folder
+from edgepe.compress.folder import Kept, Record, check_folder, write_folder
 from edgepe.compress.removal import rebuild, recalibrate
 from edgepe.compress.train import Progress, fit, fit_gates, reproducible
 from edgepe.compress.variational import Variational, make_variational
@@ -77,9 +77,11 @@ def compress(
         report: Called at the end of each epoch.
 
     Raises:
-        CompressError: Training diverged, the budget was not met, or the network cannot be traced or rebuilt.
+        CompressError: Training diverged, the budget was not met, the network cannot be traced or rebuilt, or something
+            else is in the folder's place.
         CaptureError: The smaller network cannot become a graph.
     """
+    check_folder(out)
     with reproducible(settings.seed, settings.threads):
         start = time.monotonic()
         dense = make()

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import edgepe.compress
+
+
+def test_every_public_name_is_there_and_is_what_it_says() -> None:
+    for name in edgepe.compress.__all__:
+        assert getattr(edgepe.compress, name).__name__ == name
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, edgepe.compress; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'onnx_ir')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
