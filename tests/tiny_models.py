@@ -127,7 +127,7 @@ def write_slot(
         format=model_format,
         precision="fp32",
         model=name,
-        files=tuple(entry(folder / file) for file in (name, "golden.npz")),
+        files=tuple(entry(folder / file) for file in ("golden.npz", name)),
         inputs=(TensorSpec(name="x", dtype="float32", shape=(batch, 4), layout="NC", preprocess=preprocess),),
         outputs=(TensorSpec(name="y", dtype="float32", shape=(batch, 3)),),
         labels=labels,

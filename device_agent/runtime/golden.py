@@ -11,13 +11,13 @@ Rules kept here:
 from __future__ import annotations
 
 import math
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from device_agent.errors import ModelError
+from device_agent.runtime.arrays import read_arrays
 from device_agent.runtime.preprocess import prepare_all
 
 if TYPE_CHECKING:
@@ -73,17 +73,14 @@ def read_golden(path: Path) -> GoldenVectors:
     Raises:
         ModelError: The file is missing or damaged, holds pickles, or has no or uneven samples.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise ModelError(f"The golden vectors {path.name} cannot be read.", got=str(error)) from error
+    arrays = read_arrays(path, what="file of golden vectors")
     vectors = GoldenVectors(
         inputs={name[len(INPUT) :]: value for name, value in arrays.items() if name.startswith(INPUT)},
         outputs={name[len(OUTPUT) :]: value for name, value in arrays.items() if name.startswith(OUTPUT)},
     )
     lengths = {name: value.shape[:1] for name, value in arrays.items()}
-    if not vectors.inputs or not vectors.outputs or len(set(lengths.values())) != 1 or vectors.count == 0:
+    whole = vectors.inputs and vectors.outputs and len(set(lengths.values())) == 1
+    if not whole or () in lengths.values() or vectors.count == 0:
         raise ModelError(
             f"The golden vectors {path.name} are not whole.",
             expected="in.<input> and out.<output> with the same number of samples",

@@ -14,7 +14,6 @@ import json
 import logging
 import threading
 import time
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from device_agent.errors import ConfigError, ModelError
+from device_agent.runtime.arrays import read_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,12 @@ def paced(windows: Iterator[Window], period_s: float, stop: threading.Event) -> 
         if stop.wait(max(0.0, due - time.monotonic())):
             return
         yield window
-        due = max(due + period_s, time.monotonic() - period_s)
+        due = next_due(due, time.monotonic(), period_s)
+
+
+def next_due(due: float, now: float, period_s: float) -> float:
+    """Return when the next window is due: a period after this one was, but never in the past (rule 2)."""
+    return max(due + period_s, now)
 
 
 def read_recording(path: Path, engine: Engine) -> list[Window]:
@@ -132,26 +137,10 @@ def read_recording(path: Path, engine: Engine) -> list[Window]:
         ModelError: Nothing is there, a file is damaged, or its arrays are not the model's inputs.
     """
     files = sorted(p for p in path.iterdir() if p.suffix in {".npy", ".npz"}) if path.is_dir() else [path]
-    windows = [window for file in files for window in cut(file, read_arrays(file), engine)]
+    windows = [window for file in files for window in cut(file, read_arrays(file, what="recording"), engine)]
     if not windows:
         raise ModelError(f"The recording {path} is empty.", expected=".npz or .npy files with at least one window")
     return windows
-
-
-def read_arrays(path: Path) -> dict[str, Array]:
-    """Read a file's arrays by name; an ``.npy`` file's is ``x``.
-
-    Raises:
-        ModelError: The file is missing, damaged or holds pickles.
-    """
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"x": loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ModelError(f"The recording {path} cannot be read.", got=str(error)) from error
 
 
 def cut(path: Path, arrays: dict[str, Array], engine: Engine) -> Iterator[Window]:

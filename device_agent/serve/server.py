@@ -100,6 +100,7 @@ class HttpServer:
         self._ownership = threading.Lock()
         self._jobs: queue.Queue[tuple[Connection, Request] | None] = queue.Queue()
         self._drain_grace_s: float | None = None
+        self._over = False
         self._threads = [
             threading.Thread(target=self._io_loop, name="http-io", daemon=True),
             threading.Thread(target=self._run_loop, name="http-run", daemon=True),
@@ -126,15 +127,22 @@ class HttpServer:
         self._drain_grace_s = grace_s
         io, run = self._threads
         io.join(timeout_s)
+        self._over = True
+        io.join()
+        self._stop_listening()
         cut_off = len(self._connections)
         self._jobs.put(None)
         run.join(timeout_s)
+        if not run.is_alive():  # else it owns a connection still; both end with the process
+            for connection in list(self._connections.values()):
+                self._close(connection)
+            self._epoll.close()
         return cut_off
 
     # --- the I/O thread ---
 
     def _io_loop(self) -> None:
-        while self._drain_grace_s is None or self._connections or self._listeners:
+        while not self._over and (self._drain_grace_s is None or self._connections or self._listeners):
             if self._drain_grace_s is not None:
                 self._stop_listening()
             for fd, _ in self._epoll.poll(TICK_S):

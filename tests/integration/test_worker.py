@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ from device_agent.wire.control import (
 from tests.tiny_models import dense, write_slot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 X = np.array([[1, 2, 3, 4]], np.float32)
@@ -125,13 +125,13 @@ def onnx_slot(tmp_path: Path) -> Path:
     return tmp_path / "slot"
 
 
-def post(connection: http.client.HTTPConnection, body: bytes, path: str = INFER) -> tuple[int, dict[str, object]]:
+def post(connection: http.client.HTTPConnection, body: bytes, path: str = INFER) -> tuple[int, dict[str, Any]]:
     connection.request("POST", path, body)
     response = connection.getresponse()
     return response.status, json.loads(response.read())
 
 
-def get(connection: http.client.HTTPConnection, path: str) -> tuple[int, dict[str, object]]:
+def get(connection: http.client.HTTPConnection, path: str) -> tuple[int, dict[str, Any]]:
     connection.request("GET", path)
     response = connection.getresponse()
     return response.status, json.loads(response.read())
@@ -279,7 +279,8 @@ def test_a_client_that_asks_first_is_told_to_continue(shared_worker: Supervisor)
 
 
 def test_a_drain_under_load_loses_no_request_and_no_measurement(onnx_slot: Path, tmp_path: Path) -> None:
-    answered, failed = [0, 0, 0, 0], []
+    answered = [0, 0, 0, 0]
+    failed: list[object] = []
     with supervised(onnx_slot, tmp_path) as supervisor:
         supervisor.serve()
         draining = threading.Event()
@@ -363,7 +364,9 @@ def test_a_recording_is_replayed_through_the_same_model(onnx_slot: Path, tmp_pat
         pytest.param(lambda s: (s / "manifest.json").unlink(), "model_refused", id="absent"),
     ],
 )
-def test_a_broken_slot_is_reported_as_failed(onnx_slot: Path, tmp_path: Path, breaking: object, code: str) -> None:
+def test_a_broken_slot_is_reported_as_failed(
+    onnx_slot: Path, tmp_path: Path, breaking: Callable[[Path], object], code: str
+) -> None:
     breaking(onnx_slot)
     with supervised(onnx_slot, tmp_path) as supervisor:
         failed = supervisor.hear()
