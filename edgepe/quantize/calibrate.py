@@ -35,6 +35,7 @@ __all__ = ["BINS", "Method", "MinMax", "Observer", "Percentile", "Range", "Range
 BINS = 4096
 """Counters of one percentile histogram; even, so that zero stays an edge when the reach doubles."""
 
+SMALLEST_REACH = 2.0**-60
 ERRORS_ONLY = 3  # onnxruntime's log severity
 
 
@@ -151,7 +152,8 @@ class PercentileObserver:
         """Take one batch's values."""
         self._span.update(values)
         self._grow(float(np.abs(values).max()))
-        self._counts += np.histogram(values, BINS, (-self._reach, self._reach))[0]
+        places = values.ravel() * np.float32(BINS / 2 / self._reach) + np.float32(BINS / 2)
+        self._counts += np.bincount(np.minimum(places.astype(np.int32), BINS - 1), minlength=BINS)
 
     def _grow(self, peak: float) -> None:
         if self._reach == 0.0:
@@ -173,8 +175,8 @@ class PercentileObserver:
 
 
 def power_above(peak: float) -> float:
-    """Return the smallest power of two that is not below ``peak``, at least the smallest normal float32."""
-    return 2.0 ** math.ceil(math.log2(max(peak, float(np.finfo(np.float32).tiny))))
+    """Return the smallest power of two that is not below ``peak``, at least ``SMALLEST_REACH``."""
+    return float(2.0 ** math.ceil(math.log2(max(peak, SMALLEST_REACH))))
 
 
 def collect_ranges(
@@ -201,12 +203,16 @@ def collect_ranges(
     chosen = method if method is not None else MinMax()
     session = observing_session(model)
     names = [output.name for output in session.get_outputs()]
+    order = [str(value.name) for value in model.graph.inputs] + [
+        str(value.name) for node in model.graph for value in node.outputs
+    ]
     observers: dict[str, Observer] = {}
     samples = 0
     for batch in batches:
         values = dict(batch) | run_batch(session, names, batch)
-        for name, array in values.items():
-            if array.dtype == np.float32 and array.size:
+        for name in order:  # the first value that is not finite is the cause, those behind it are its consequence
+            array = values.get(name)
+            if array is not None and array.dtype == np.float32 and array.size:
                 check_finite(name, array)
                 observers.setdefault(name, chosen.observer()).update(array)
         samples += len(next(iter(batch.values())))
@@ -254,8 +260,8 @@ def check_finite(name: str, array: NDArray[np.float32]) -> None:
     Raises:
         DataError: Naming the value.
     """
-    bad = int(array.size - np.isfinite(array).sum())
-    if bad:
+    if not (np.isfinite(array.min()) and np.isfinite(array.max())):  # both spread NaN; cheaper than looking at each
+        bad = int(array.size - np.isfinite(array).sum())
         raise DataError(
             f"The activation {name!r} is not finite on the calibration data.",
             expected="finite numbers",
