@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["GOLDEN_FILE", "golden_bytes", "golden_rows", "golden_terms"]
 
 GOLDEN_FILE = "golden.npz"
-MOST = 16
+MOST = 8
 FEWEST = 2
 BUDGET_BYTES = 1 << 18
 
