@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from device_agent.runtime.base import Array, Runtime
     from device_agent.wire.manifest import Manifest
 
-__all__ = ["GoldenResult", "GoldenVectors", "check_golden", "read_golden"]
+__all__ = ["GoldenResult", "GoldenVectors", "check_golden", "compare", "read_golden"]
 
 INPUT, OUTPUT = "in.", "out."
 
@@ -132,7 +132,22 @@ def replay(
 def compare(
     got: Mapping[str, Array], expected: Mapping[str, Array], sample: int, atol: float, rtol: float
 ) -> tuple[float, bool]:
-    """Return one sample's largest absolute difference, and whether it is within tolerance (rule 2)."""
+    """Compare one sample of all outputs.
+
+    Args:
+        got: Outputs by name, samples along the first axis.
+        expected: What they should be, the same way.
+        sample: Which sample.
+        atol: Absolute tolerance of one element.
+        rtol: Relative tolerance of one element.
+
+    Returns:
+        The largest absolute difference (infinite where one side is not finite), and whether all are within
+        tolerance (rule 2).
+
+    Raises:
+        ModelError: An output has another shape.
+    """
     worst, within = 0.0, True
     for name, rows in expected.items():
         have, want = got[name][sample].astype(np.float64), rows[sample].astype(np.float64)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from device_agent.runtime.base import Array
 
-__all__ = ["OnnxRuntime", "open_onnx"]
+__all__ = ["OnnxRuntime", "first_line", "foreign_errors", "open_onnx"]
 
 DTYPES = {
     "tensor(float)": "float32",

@@ -126,13 +126,14 @@ class HttpServer:
         """
         self._drain_grace_s = grace_s
         io, run = self._threads
+        deadline = time.monotonic() + timeout_s
         io.join(timeout_s)
         self._over = True
         io.join()
         self._stop_listening()
         cut_off = len(self._connections)
         self._jobs.put(None)
-        run.join(timeout_s)
+        run.join(max(TICK_S, deadline - time.monotonic()))
         if not run.is_alive():  # else it owns a connection still; both end with the process
             for connection in list(self._connections.values()):
                 self._close(connection)
