@@ -81,11 +81,12 @@ export async function loadFleet() {
   return toFleet({ status, devices: devices.devices, rollouts: rollouts.rollouts, events: events.events });
 }
 
-/** Lines over time, one group for each model version and target: `[{name, points}]`, oldest point first. */
+/** Lines over time, one group for each model version and target: `[{name, target, points}]`, oldest point first. */
 export async function loadSeries(minutes) {
   const { series } = await get(`api/latency?minutes=${minutes}`);
   const groups = listOf(series).map((one) => ({
     name: [`${textOf(one.model)} ${textOf(one.version)}`, textOf(one.target)].filter((part) => part !== "").join(", "),
+    target: textOf(one.target),
     points: listOf(one.points).map(toPoint),
   }));
   return groups.sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));

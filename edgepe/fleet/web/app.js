@@ -81,6 +81,7 @@ function writeAddress(view) {
 function changeView(change) {
   writeAddress({ ...readAddress(), ...change });
   drawDevices();
+  drawSeries();
 }
 
 function sortBy(key) {
@@ -123,9 +124,12 @@ function drawFleet() {
   drawDevices();
 }
 
+/** The lines follow the choice of a target, as the table does. */
 function drawSeries() {
-  views.latency.update(shared.series);
-  views.memory.update(shared.series);
+  const { target } = readAddress();
+  const groups = shared.series.filter((group) => target === "" || group.target === target);
+  views.latency.update(groups);
+  views.memory.update(groups);
 }
 
 // --- data -----------------------------------------------------------------------------------------------------------

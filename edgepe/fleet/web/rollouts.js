@@ -3,7 +3,7 @@
 
 import { deviceHref } from "./table.js";
 import { badge, toneOf } from "./states.js";
-import { el, empty, timeNode } from "./dom.js";
+import { el, empty, setText, timeNode } from "./dom.js";
 import { ago, count } from "./format.js";
 
 const START_COMMAND = "edgepe rollout start NAME VERSION";
@@ -13,7 +13,10 @@ export function makeRollouts(host) {
   let drawn = "";
   return (rollouts, now) => {
     const next = JSON.stringify(rollouts);
-    if (next === drawn) return;
+    if (next === drawn) {
+      host.querySelectorAll("details").forEach((node, index) => setText(node.querySelector("time"), ago(rollouts[index].started_ms, now)));
+      return;
+    }
     drawn = next;
     const opened = new Map([...host.querySelectorAll("details")].map((node) => [node.dataset.id, node.open]));
     if (rollouts.length === 0) {
