@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from edgepe.compress.settings import Budget, CompressSettings, GateSettings, TrainSettings
+from edgepe.extras import needs_extra
 
 if TYPE_CHECKING:
     from edgepe.compress.evaluation import Evaluation, evaluate, predict
@@ -61,10 +62,15 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Return a public name from the module where it lives."""
+    """Return a public name from the module where it lives.
+
+    Raises:
+        MissingExtraError: torch is not installed.
+    """
     for home, names in _HOMES.items():
         if name in names:
-            found: object = getattr(importlib.import_module(f"edgepe.compress.{home}"), name)
+            with needs_extra("torch", wanted_by=f"edgepe.compress.{name}"):
+                found: object = getattr(importlib.import_module(f"edgepe.compress.{home}"), name)
             globals()[name] = found
             return found
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

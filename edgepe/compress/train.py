@@ -176,10 +176,11 @@ def fit_gates(
         report: Called at the end of each epoch.
 
     Raises:
-        CompressError: The loss is not finite, or the budget was not met.
+        CompressError: The budget cannot be met or was not met, or the loss or a weight is not finite.
     """
     structure = model.structure
     wanted = math.floor(budget.parameters * structure.parameters(structure.widths))
+    _refuse_below(wanted, structure.parameters([1] * len(structure.widths)))
     steps = settings.train.epochs * math.ceil(len(data) / settings.train.batch)
     controller = BudgetController(model, settings, parameters=wanted, steps=steps, round_to=budget.round_to)
     groups: list[dict[str, object]] = [
@@ -194,6 +195,16 @@ def fit_gates(
             expected=f"at most {wanted} parameters",
             got=f"{controller.cost} after {settings.train.epochs} epochs",
             next_step="raise the epochs or the growth of beta, or allow more parameters",
+        )
+
+
+def _refuse_below(wanted: int, least: int) -> None:
+    if wanted < least:
+        raise CompressError(
+            "the budget cannot be met by this network",
+            expected=f"at least {least} parameters, one channel in each group",
+            got=wanted,
+            next_step="allow more parameters",
         )
 
 

@@ -1,7 +1,7 @@
 """A network whose groups of weights follow a distribution, wrapped around any ordinary network.
 
 Rules kept here:
-1. The wrapped network's weights are the user's, by name and value; only gates are added.
+1. The user's network is copied and never touched; the copy gains gates and nothing else.
 2. In training mode each forward pass samples one gate for each example and group; in evaluation mode each gate is its
    expectation, so the same input gives the same output.
 3. ``deterministic()`` folds every gate into the layer before it: an ordinary network, equal to the gated one.

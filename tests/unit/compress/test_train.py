@@ -96,3 +96,11 @@ def test_a_budget_that_is_not_met_says_what_was_reached(blobs: Samples) -> None:
         fit_gates(variational, blobs, settings, Budget(parameters=0.1), seed=1)
     assert caught.value.expected == "at most 78 parameters"
     assert str(caught.value.got).startswith("780 after 1 epochs")
+
+
+def test_a_budget_below_one_channel_a_group_is_refused_before_training(blobs: Samples) -> None:
+    variational = make_variational(network(), example=blobs.x[:2])
+    seen: list[Progress] = []
+    with pytest.raises(CompressError, match="cannot be met by this network"):
+        fit_gates(variational, blobs, GATES, Budget(parameters=0.02), seed=1, report=seen.append)
+    assert not seen
