@@ -12,6 +12,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from device_agent.errors import ModelError, RuntimeMissingError
+from device_agent.runtime.arithmetic import session_settings
 from device_agent.runtime.base import (
     DISTRIBUTIONS,
     EXTRAS,
@@ -20,6 +21,7 @@ from device_agent.runtime.base import (
     open_runtime,
     runtime_for,
 )
+from device_agent.telemetry.device import read_hardware
 from device_agent.wire.manifest import MANIFEST_NAME, decode_manifest
 
 if TYPE_CHECKING:
@@ -80,7 +82,8 @@ def open_slot(folder: Path, manifest: Manifest, *, threads: int) -> Runtime:
         ModelError: The model cannot be loaded, or is not what the manifest says.
         RuntimeMissingError: No installed runtime can run it.
     """
-    runtime = open_runtime(folder / manifest.model, kind=choose_runtime(manifest), threads=threads)
+    settings = session_settings(manifest, read_hardware())
+    runtime = open_runtime(folder / manifest.model, kind=choose_runtime(manifest), threads=threads, settings=settings)
     check_signature("input", runtime.inputs, manifest.inputs)
     check_signature("output", runtime.outputs, manifest.outputs)
     return runtime
