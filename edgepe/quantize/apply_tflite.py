@@ -49,13 +49,17 @@ __all__ = ["Quantized", "quantize_graph", "quantize_model", "quantize_tflite"]
 CHANNEL_AXES = {Builtin.CONV_2D: 0, Builtin.DEPTHWISE_CONV_2D: 3, Builtin.FULLY_CONNECTED: 0}
 OWN_SCALE = frozenset(
     {
+        Builtin.ABS,
         Builtin.ADD,
+        Builtin.ELU,
+        Builtin.EXP,
         Builtin.HARD_SWISH,
         Builtin.LEAKY_RELU,
         Builtin.MEAN,
         Builtin.MUL,
         Builtin.RELU,
         Builtin.RELU6,
+        Builtin.RELU_N1_TO_1,
         Builtin.SUB,
         Builtin.SUM,
     }

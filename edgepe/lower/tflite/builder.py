@@ -262,10 +262,9 @@ class GraphBuilder:
 
     # Constants beside values.
 
-    def constant_operand(self, array: NDArray[Any], layout: Layout, name: str) -> int:
-        """Return a constant laid out so that it broadcasts against a value of a layout."""
-        rank = max((axis for axis in layout if axis is not None), default=-1) + 1
-        lifted = array.reshape((1,) * max(rank - array.ndim, 0) + array.shape)
+    def constant_operand(self, array: NDArray[Any], *, rank: int, layout: Layout, name: str) -> int:
+        """Return a constant laid out so that it broadcasts against a value of a logical rank and a layout."""
+        lifted = array.reshape((1,) * (rank - array.ndim) + array.shape)
         physical = encode(lifted, layout) if array.size > 1 else array.reshape(())
         return self.add_constant(physical, name)
 

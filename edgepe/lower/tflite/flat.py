@@ -79,7 +79,6 @@ class Builtin(StrEnum):
     MEAN = "MEAN"
     MINIMUM = "MINIMUM"
     MUL = "MUL"
-    NEG = "NEG"
     PAD = "PAD"
     PADV2 = "PADV2"
     QUANTIZE = "QUANTIZE"

@@ -53,7 +53,6 @@ OPTION_TABLES: dict[Builtin, str | None] = {
     Builtin.MEAN: "ReducerOptions",
     Builtin.MINIMUM: "MaximumMinimumOptions",
     Builtin.MUL: "MulOptions",
-    Builtin.NEG: "NegOptions",
     Builtin.PAD: "PadOptions",
     Builtin.PADV2: "PadV2Options",
     Builtin.QUANTIZE: "QuantizeOptions",

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["operator_version"]
 
-# Versions for int8 data; every other builtin is at 1 (an int8 ABS or ELU is never written).
+# Versions for int8 data; every other builtin is at 1.
 INT8_VERSIONS = {
+    Builtin.ABS: 2,
     Builtin.ADD: 2,
     Builtin.AVERAGE_POOL_2D: 2,
     Builtin.CONCATENATION: 2,
     Builtin.CONV_2D: 3,
     Builtin.DEPTHWISE_CONV_2D: 3,
+    Builtin.EXP: 2,
     Builtin.FULLY_CONNECTED: 4,
     Builtin.LEAKY_RELU: 2,
     Builtin.LOGISTIC: 2,

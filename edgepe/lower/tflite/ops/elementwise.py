@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     from edgepe.lower.tflite.builder import GraphBuilder
     from edgepe.lower.tflite.node import Node
 
-__all__ = ["POINTWISE", "arithmetic", "clip", "leaky_relu", "relu", "shared_layout", "softmax", "unary"]
+__all__ = ["POINTWISE", "arithmetic", "clip", "leaky_relu", "neg", "relu", "shared_layout", "softmax", "unary"]
 
 UNARY = {
     "Abs": Builtin.ABS,
     "Elu": Builtin.ELU,
     "Exp": Builtin.EXP,
     "HardSwish": Builtin.HARD_SWISH,
-    "Neg": Builtin.NEG,
     "Sigmoid": Builtin.LOGISTIC,
     "Sqrt": Builtin.SQRT,
     "Tanh": Builtin.TANH,
@@ -76,6 +75,12 @@ def relu(graph: GraphBuilder, node: Node) -> Value:
 def clip(graph: GraphBuilder, node: Node) -> Value:
     """Lower Clip to one of the bounded activations, else to MAXIMUM and MINIMUM."""
     return _bounded(graph, node, _bound(graph, node, 1, "min"), _bound(graph, node, 2, "max"))
+
+
+@lowers("Neg")
+def neg(graph: GraphBuilder, node: Node) -> Value:
+    """Lower Neg to a multiplication: LiteRT's int8 NEG ignores the zero point."""
+    return _binary(graph, node, Builtin.MUL, (graph.value(node.input(0)), np.asarray(-1.0, np.float32)))
 
 
 @lowers("LeakyRelu")
@@ -134,7 +139,7 @@ def _binary(graph: GraphBuilder, node: Node, builtin: Builtin, operands: tuple[V
     tensors = [
         graph.lay_out(lift(operand, len(shape)), layout).tensor
         if isinstance(operand, Value)
-        else graph.constant_operand(operand, layout, f"{node.output}/constant")
+        else graph.constant_operand(operand, rank=len(shape), layout=layout, name=f"{node.output}/constant")
         for operand in operands
     ]
     made = graph.emit(builtin, tensors, name=node.output, shape=shape, layout=layout)
