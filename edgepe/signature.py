@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from device_agent.wire.errors import WireError
 from device_agent.wire.manifest import Preprocess, TensorSpec
 from edgepe.errors import ConfigFileError, MissingFileError
+from edgepe.wording import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,7 +146,7 @@ def _preprocess(table: object, where: str) -> Preprocess:
         raise ConfigFileError(
             f"{where} cannot be read",
             expected="layout as text, scale as number, mean and std as numbers, std above 0",
-            got=str(error).splitlines()[0],
+            got=first_line(error),
         ) from error
 
 

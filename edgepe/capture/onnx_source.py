@@ -18,6 +18,7 @@ from edgepe.capture.captured import Captured, Port
 from edgepe.errors import CaptureError, UsageError
 from edgepe.graph import optimize
 from edgepe.graph.infer_shapes import infer_shapes
+from edgepe.wording import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,7 @@ def _load(path: Path) -> onnx.ModelProto:
         raise CaptureError(
             f"{path} is not a valid ONNX model",
             expected="a model that onnx.checker accepts",
-            got=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
+            got=first_line(error),
             next_step="export it again",
         ) from error
     return proto
@@ -99,7 +100,7 @@ def _canonical_opset(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         raise CaptureError(
             f"{path} cannot be brought to operator set {OLDEST_OPSET}",
             expected=f"operator set {OLDEST_OPSET} or newer, or one that onnx can convert",
-            got=f"operator set {opset}: {str(error).strip().splitlines()[0]}",
+            got=f"operator set {opset}: {first_line(error)}",
             next_step=f"export the model with opset_version={OLDEST_OPSET}",
         ) from error
 

@@ -24,6 +24,7 @@ from edgepe.capture.captured import Captured, Deterministic, Port
 from edgepe.capture.onnx_source import captured_from
 from edgepe.capture.weights import load_weights
 from edgepe.errors import CaptureError, UsageError
+from edgepe.wording import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -169,7 +170,7 @@ def _call(module: nn.Module, example: tuple[torch.Tensor, ...]) -> object:
         raise CaptureError(
             "the module does not run on inputs of the data's shapes",
             expected="inputs that its forward takes",
-            got=f"{', '.join(str(tuple(tensor.shape)) for tensor in example)}: {str(error).splitlines()[0]}",
+            got=f"{', '.join(str(tuple(tensor.shape)) for tensor in example)}: {first_line(error)}",
             next_step="declare the layout of the raw data in --signature, or give --shape",
         ) from error
 
@@ -177,7 +178,7 @@ def _call(module: nn.Module, example: tuple[torch.Tensor, ...]) -> object:
 def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return first_line(error)
 
 
 def _output_names(result: object) -> list[str]:

@@ -8,6 +8,7 @@ Rules kept here:
 from __future__ import annotations
 
 import pickle
+import warnings
 from typing import TYPE_CHECKING
 
 import safetensors
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from edgepe.errors import MissingFileError, WeightsError
+from edgepe.wording import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,9 +66,11 @@ def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         return _safetensors(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a remark on the pickle protocol, which we report ourselves
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise _unsafe(path, got=str(error).strip().splitlines()[0]) from error
+        raise _unsafe(path, got=first_line(error)) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise _unsafe(path, got=f"a {type(state).__name__} that is no state dict")
     return state

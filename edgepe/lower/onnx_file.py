@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnx import version_converter
 
 from edgepe.errors import UnsupportedOpError
+from edgepe.wording import first_line
 
 __all__ = ["onnx_bytes"]
 
@@ -49,6 +50,6 @@ def _capped(proto: onnx.ModelProto, opset_max: int) -> onnx.ModelProto:
             op="",
             node="",
             expected=f"operators of set {opset_max} or older",
-            got=str(error).strip().splitlines()[0],
+            got=first_line(error),
             next_step=f"export the model with opset_version={opset_max}",
         ) from error

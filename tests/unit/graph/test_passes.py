@@ -124,7 +124,7 @@ def test_a_constant_that_would_inflate_the_file_is_left_to_the_device() -> None:
         helper.make_node("Expand", ["a", "size"], ["b"]),
         helper.make_node("Add", ["x", "b"], ["y"]),
     ]
-    constants = {"a": np.ones(1, np.float32), "size": np.array([1 << 20], np.int64)}
+    constants: dict[str, np.ndarray] = {"a": np.ones(1, np.float32), "size": np.array([1 << 20], np.int64)}
     assert "Expand" in _ops(optimize(_model(nodes, constants, [1 << 20], [1 << 20])))
 
 
