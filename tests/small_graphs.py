@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 from onnx import parser, shape_inference
 
-__all__ = ["cnn", "feeds", "graph", "run"]
+__all__ = ["cnn", "feeds", "graph", "normal", "run"]
 
 CNN = """
     c1 = Conv<pads=[1,1,1,1]>(x, w1, b1)
@@ -58,7 +58,8 @@ def graph(
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
     """Return random weights of a sensible size for their fan-in."""
     fan_in = max(1, int(np.prod(shape[1:])))
-    return (np.random.default_rng([seed, *shape]).normal(size=shape) / np.sqrt(fan_in)).astype(np.float32)
+    drawn = np.random.default_rng([seed, *shape]).normal(size=shape)
+    return np.asarray(drawn / np.sqrt(fan_in), np.float32)
 
 
 def cnn(seed: int = 0) -> ir.Model:
@@ -71,11 +72,8 @@ def cnn(seed: int = 0) -> ir.Model:
 def feeds(model: ir.Model, *, samples: int = 64, seed: int = 1) -> dict[str, np.ndarray]:
     """Return random samples for each input of a model."""
     rng = np.random.default_rng(seed)
-    return {
-        str(value.name): rng.normal(size=(samples, *[int(size) for size in value.shape[1:]])).astype(np.float32)
-        for value in model.graph.inputs
-        if value.shape is not None
-    }
+    shapes = {str(value.name): [str(size) for size in value.shape or ()][1:] for value in model.graph.inputs}
+    return {name: rng.normal(size=(samples, *map(int, shape))).astype(np.float32) for name, shape in shapes.items()}
 
 
 def run(model: ir.Model, inputs: dict[str, np.ndarray], *, settings: dict[str, str] | None = None) -> np.ndarray:

@@ -12,7 +12,7 @@ from edgepe.quantize.calibrate import Range, collect_ranges
 from edgepe.quantize.facts import read_facts
 from edgepe.quantize.tensorrt import residual_input
 from edgepe.scheme import OpScheme, Precision, Reason
-from edgepe.target import load_target
+from edgepe.target import Target, load_target
 from tests.small_graphs import cnn, feeds, graph, normal
 
 PI, JETSON, ANDROID = (load_target(name) for name in ("raspberry-pi", "jetson", "android"))
@@ -24,19 +24,23 @@ def table(schemes: tuple[OpScheme, ...]) -> dict[str, tuple[Precision, Reason]]:
 
 
 def one(
-    body: str, *, target: object = PI, shape: tuple[int | str, ...] = ("b", 16), **constants: np.ndarray
+    body: str,
+    *,
+    target: Target = PI,
+    shape: tuple[int | str, ...] = ("b", 16),
+    constants: dict[str, np.ndarray] | None = None,
+    **more: np.ndarray,
 ) -> OpScheme:
     """Assign a graph x → y and return the scheme of the node that writes y."""
-    model = graph(
-        body, inputs={"x": [*shape]}, outputs={"y": ["b"] + [f"d{i}" for i in shape[1:]]}, constants=constants
-    )
-    return {scheme.node: scheme for scheme in assign(model, target)}["n_y"]  # type: ignore[arg-type] # targets by name
+    outputs: list[int | str] = ["b", *(f"d{i}" for i in shape[1:])]
+    model = graph(body, inputs={"x": [*shape]}, outputs={"y": outputs}, constants=more | (constants or {}))
+    return {scheme.node: scheme for scheme in assign(model, target)}["n_y"]
 
 
 @pytest.mark.parametrize("target", [PI, JETSON, ANDROID], ids=lambda target: target.name)
-def test_every_node_has_one_scheme_in_graph_order(target: object) -> None:
+def test_every_node_has_one_scheme_in_graph_order(target: Target) -> None:
     model = cnn()
-    schemes = assign(model, target)  # type: ignore[arg-type] # parametrized
+    schemes = assign(model, target)
     assert [scheme.node for scheme in schemes] == [node.name for node in model.graph]
 
 
@@ -61,7 +65,7 @@ def test_a_relu_whose_input_is_read_twice_does_not_fold() -> None:
 @pytest.mark.parametrize(("low", "high", "precision"), [(-1.0, 1.0, INT8), (0.5, 6.0, FP32), (-6.0, -1.0, FP32)])
 def test_a_clip_folds_only_where_zero_lies_between_its_bounds(low: float, high: float, precision: Precision) -> None:
     bounds = {"lo": np.array(low, np.float32), "hi": np.array(high, np.float32)}
-    found = one("c = MatMul(x, w) y = Clip(c, lo, hi)", w=normal(16, 16), **bounds)
+    found = one("c = MatMul(x, w) y = Clip(c, lo, hi)", w=normal(16, 16), constants=bounds)
     assert found.precision is precision
 
 
