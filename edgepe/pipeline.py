@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from device_agent.wire.errors import WireError
+from device_agent.wire.topics import check_id
 from edgepe.bundle.evidence import write_evidence
 from edgepe.bundle.pack import write_bundle
 from edgepe.capture import Captured, capture, source_name, wants_shapes
 from edgepe.contract import Contract
 from edgepe.data import Dataset, check_informative, load_dataset
+from edgepe.errors import UsageError
 from edgepe.graph.work import count_work
 from edgepe.lower.onnx_file import onnx_bytes
 from edgepe.quantize.calibrate import collect_ranges
@@ -124,16 +127,17 @@ def build(request: Request, *, watch: Watch | None = None) -> tuple[Built, ...]:
         EdgepeError: As its subclasses say; nothing is written then.
     """
     talk = watch or Silent()
-    with tempfile.TemporaryDirectory(prefix="edgepe-build-") as name:
-        ground = _prepare(request, Path(name), talk)
+    name = _checked_name(request)
+    with tempfile.TemporaryDirectory(prefix="edgepe-build-") as folder:
+        ground = _prepare(request, Path(folder), talk)
         contract = request.contract(ground.metric.name)
         found = []
         for target in request.targets:
             talk.stage(f"building for {target.name}")
-            trials = Trials(ground, target, Path(name))
+            trials = Trials(ground, target, Path(folder))
             shipped = search(request.precisions(target), contract, trials.candidate)
             found.append((target, shipped, trials.trial(Precision.FP32)))
-    return tuple(_write(request, ground, target, shipped, twin) for target, shipped, twin in found)
+    return tuple(_write(request, name, ground, target, found=shipped, twin=twin) for target, shipped, twin in found)
 
 
 def _prepare(request: Request, folder: Path, talk: Watch) -> Ground:
@@ -183,8 +187,19 @@ def _calibrate(request: Request, captured: Captured, samples: Samples, talk: Wat
     return collect_ranges(captured.model, samples.batches(size), progress=talk.advance)
 
 
-def _write(request: Request, ground: Ground, target: Target, found: Found[Trial], twin: Trial) -> Built:
+def _checked_name(request: Request) -> str:
     name = request.name or source_name(request.source)
+    try:
+        check_id(name, what="model name")
+        check_id(request.version, what="model version")
+    except WireError as error:
+        raise UsageError(
+            error.what, expected=error.expected, got=error.got, next_step="give --name and --version"
+        ) from error
+    return name
+
+
+def _write(request: Request, name: str, ground: Ground, target: Target, *, found: Found[Trial], twin: Trial) -> Built:
     trial = found.artifact
     manifest, files = assemble(ground, target, trial, name=name, version=request.version)
     path = request.out / f"{name}-{request.version}-{target.name}.edge"

@@ -125,9 +125,11 @@ def _make(source: str) -> nn.Module:
 
 
 def _named(module: nn.Module, inputs: tuple[Port, ...]) -> tuple[Port, ...]:
-    names = [name for name in inspect.signature(module.forward).parameters if name != "self"]
+    """Return the inputs in the order of forward's parameters, where they bear their names."""
+    names = list(inspect.signature(module.forward).parameters)
+    ordered = sorted(inputs, key=lambda port: names.index(port.name) if port.name in names else 0)
     return tuple(
-        Port(name=port.name or names[index], dtype=port.dtype, shape=port.shape) for index, port in enumerate(inputs)
+        Port(name=port.name or names[index], dtype=port.dtype, shape=port.shape) for index, port in enumerate(ordered)
     )
 
 
