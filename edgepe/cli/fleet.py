@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgepe.cli.extras import extra
+from edgepe.extras import needs_extra
 from edgepe.fleet.defaults import BROKER_PORT, FOLDER, PORT
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def fleet_client(folder: Path) -> FleetClient:
         FleetError: None runs there.
         MissingExtraError: The extra ``fleet`` is not installed.
     """
-    with extra("fleet", wanted_by="this command"):
+    with needs_extra("fleet", wanted_by="this command"):
         from edgepe.fleet.client import FleetClient  # noqa: PLC0415 - an extra
     return FleetClient.of(folder)
 
@@ -56,7 +56,7 @@ def fleet() -> None:
 @click.option("--collectors", type=click.IntRange(1), default=1, show_default=True, help="Above 1 needs --broker.")
 def up(folder: Path, port: int, broker_port: int, broker_url: str, collectors: int) -> None:
     """Start a fleet on this machine and keep it up until Ctrl-C; a port of 0 takes any free one."""
-    with extra("fleet", wanted_by="edgepe fleet up"):
+    with needs_extra("fleet", wanted_by="edgepe fleet up"):
         from edgepe.fleet.up import FleetSettings, running_fleet  # noqa: PLC0415 - an extra
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

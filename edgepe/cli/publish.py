@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from edgepe.extras import needs_extra
+
 __all__ = ["publish"]
 
 
@@ -17,11 +19,9 @@ __all__ = ["publish"]
 @click.option("--json", "as_json", is_flag=True, help="Print what was published as JSON.")
 def publish(bundles: tuple[Path, ...], repository: Path | None, folder: Path | None, *, as_json: bool) -> None:
     """Check bundles and add them to a repository that devices download from."""
-    from edgepe.cli.extras import extra  # noqa: PLC0415 - the command line starts without it
-
     if (repository is None) == (folder is None):
         raise click.UsageError("give either --repository DIR or --dir DIR")
-    with extra("fleet", wanted_by="edgepe publish"):
+    with needs_extra("fleet", wanted_by="edgepe publish"):
         import msgspec  # noqa: PLC0415 - an extra
 
         from edgepe.fleet.repository import Repository  # noqa: PLC0415 - an extra

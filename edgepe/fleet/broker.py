@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from edgepe.errors import FleetError, MissingExtraError, PortInUseError, UsageError
+from edgepe.errors import FleetError, PortInUseError, UsageError
+from edgepe.extras import needs_extra
 from edgepe.fleet.files import write_atomically
 
 if TYPE_CHECKING:
@@ -167,10 +168,8 @@ class EmbeddedBroker:
             FleetError: It did not come up.
             MissingExtraError: iotcore is not installed.
         """
-        try:
+        with needs_extra("fleet", wanted_by="the embedded broker"):
             from iotcore import Broker as Rumqttd  # noqa: PLC0415 - only who starts a broker needs the extra
-        except ImportError as error:
-            raise MissingExtraError("fleet", wanted_by="the embedded broker", module="iotcore") from error
         check_free(self.address.port, "the MQTT broker", option="--broker-port")
         write_atomically(self._file, _CONFIGURATION.format(listen=f"{LOOPBACK}:{self.address.port}").encode())
         process = Rumqttd(config_path=str(self._file))

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from edgepe.fleet.shapes import DeviceJson, RolloutDeviceJson, RolloutJson
+from edgepe.fleet.tables import devices_table, rollout_table
+
+
+def shown(table: object) -> str:
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    console.print(table)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined] # it is the StringIO above
+    return text
+
+
+def device(name: str, *, p50_us: float | None = 250.4, online: bool = True) -> DeviceJson:
+    return DeviceJson(
+        device=name,
+        site="lab",
+        target="jetson-orin",
+        online=online,
+        model="har",
+        version="2",
+        state="DOWNLOADING",
+        code="",
+        percent=40,
+        p50_us=p50_us,
+        p95_us=p50_us,
+        p99_us=None if p50_us is None else 12_345.0,
+        rss_bytes=50 * 1024 * 1024,
+        temperature_mc=None,
+        inferences=1234,
+        errors=0,
+        last_seen_ms=1,
+    )
+
+
+def test_a_device_is_one_line_with_units() -> None:
+    text = shown(devices_table([device("pi-1"), device("pi-2", p50_us=None, online=False)]))
+    lines = {line.split()[1]: line for line in text.splitlines() if "har" in line}
+    for part in ("250 µs", "12.35 ms", "50.0 MiB", "1,234", "DOWNLOADING 40 %"):
+        assert part in lines["pi-1"]
+    assert "(offline)" in lines["pi-2"]
+    assert "µs" not in lines["pi-2"]
+
+
+def test_a_rollout_says_why() -> None:
+    rows = [
+        RolloutDeviceJson(
+            device="a", wave=0, state="REVERTED", percent=0, code="golden_mismatch", reason="[bold]no", previous="1"
+        )
+    ]
+    rollout = RolloutJson(
+        id="r",
+        name="har",
+        version="2",
+        state="FAILED",
+        reason="a: no",
+        wave=0,
+        waves=[1],
+        committed=0,
+        started_ms=1,
+        ended_ms=2,
+        devices=rows,
+        skipped={"b": "offline"},
+    )
+    text = shown(rollout_table(rollout))
+    assert "golden_mismatch: [bold]no" in text, "text of a device was taken for markup"
+    for part in ("har 2", "FAILED", "1/1", "REVERTED", "left out", "offline"):
+        assert part in text
