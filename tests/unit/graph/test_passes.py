@@ -27,7 +27,7 @@ def _model(nodes: Sequence[onnx.NodeProto], initializers: dict[str, np.ndarray],
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
         [numpy_helper.from_array(array, name) for name, array in initializers.items()],
-        doc_string="/home/somebody/model.py",
+        doc_string="/mnt/somebody/model.py",
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     onnx.checker.check_model(proto, full_check=True)
@@ -173,8 +173,8 @@ def test_metadata_and_paths_are_stripped_and_the_bytes_do_not_tell_where_a_model
             node.metadata_props["trace"] = path
         return bytes(ir.serde.serialize_model(optimize(model)).SerializeToString(deterministic=True))
 
-    assert made("/home/ann/a.py") == made("/srv/bob/b.py")
-    assert b"/home" not in made("/home/ann/a.py")
+    assert made("/mnt/ann/a.py") == made("/srv/bob/b.py")
+    assert b"/mnt" not in made("/mnt/ann/a.py")
 
 
 def test_the_argument_is_not_changed() -> None:
