@@ -68,13 +68,14 @@ def apply_onnx(model: ir.Model, schemes: Iterable[OpScheme], ranges: Ranges, rul
         ValueError: The style writes no ONNX, or the rules want asymmetric weights.
     """
     check(model, rules)
+    schemes = tuple(schemes)
     placement = place(read_facts(model), schemes, ranges, rules)
     writer = Writer(model.clone(), placement, rules)
     writer.bridge()
     writer.weights()
     writer.pairs()
     RemoveUnusedNodesPass()(writer.model)
-    compact(writer.model)
+    compact(writer.model, nodes={scheme.node for scheme in schemes})
     return writer.model
 
 

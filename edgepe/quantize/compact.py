@@ -1,7 +1,7 @@
 """Make the names and hints inside a graph cost nothing.
 
 Rules kept here:
-1. What a caller sees stays: names of graph inputs and outputs, names of nodes.
+1. What a caller sees stays: names of graph inputs and outputs, names of the nodes that have a scheme; others lose it.
 2. Inner values are named by their position in base 36; inner types and shapes, which a runtime infers, are left out.
 3. Initializers keep their types: they are part of their content.
 """
@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import onnx_ir as ir
 
 __all__ = ["compact", "short_name"]
@@ -28,9 +30,16 @@ def short_name(index: int) -> str:
     return head + DIGITS[index % len(DIGITS)]
 
 
-def compact(model: ir.Model) -> None:
-    """Shorten the inner names of a graph without control flow, in place."""
+def compact(model: ir.Model, *, nodes: Collection[str]) -> None:
+    """Shorten the inner names of a graph without control flow, in place.
+
+    Args:
+        model: The model.
+        nodes: Names of the nodes that keep theirs.
+    """
     graph = model.graph
+    for node in graph:
+        node.name = node.name if node.name in nodes else None
     kept = {value.name for value in (*graph.inputs, *graph.outputs)}
     inner = [value for node in graph for value in node.outputs if value.name not in kept]
     initializers = [value for value in graph.initializers.values() if value.name not in kept]

@@ -41,6 +41,7 @@ def to_fp16(model: ir.Model, schemes: Iterable[OpScheme]) -> ir.Model:
         model: The float graph that the schemes were made for.
         schemes: One scheme per node, as ``assign(…, precision=Precision.FP16)`` returns them.
     """
+    schemes = tuple(schemes)
     half = {scheme.node for scheme in schemes if scheme.precision is Precision.FP16}
     copy = model.clone()
     caster = Caster(copy.graph)
@@ -48,7 +49,7 @@ def to_fp16(model: ir.Model, schemes: Iterable[OpScheme]) -> ir.Model:
         caster.convert(node, half=node.name in half and node.op_type not in TYPED_OUTPUT)
     caster.keep_outputs()
     RemoveUnusedNodesPass()(copy)
-    compact(copy)
+    compact(copy, nodes={scheme.node for scheme in schemes})
     return copy
 
 
