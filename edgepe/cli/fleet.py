@@ -97,11 +97,9 @@ def devices(folder: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"devices": rows}))
         return
-    from rich.console import Console  # noqa: PLC0415 - heavy
+    from edgepe.fleet.tables import console, devices_table  # noqa: PLC0415 - heavy
 
-    from edgepe.fleet.tables import devices_table  # noqa: PLC0415 - heavy
-
-    Console().print(devices_table(rows))
+    console().print(devices_table(rows))
 
 
 @fleet.command(epilog="Example:  edgepe fleet watch")
@@ -114,11 +112,11 @@ def watch(folder: Path, *, as_json: bool) -> None:
         for update in updates:
             click.echo(json.dumps(update))
         return
-    from rich.console import Console, Group  # noqa: PLC0415 - heavy
+    from rich.console import Group  # noqa: PLC0415 - heavy
     from rich.live import Live  # noqa: PLC0415 - heavy
 
-    from edgepe.fleet.tables import devices_table, status_line  # noqa: PLC0415 - heavy
+    from edgepe.fleet.tables import console, devices_table, status_line  # noqa: PLC0415 - heavy
 
-    with Live(console=Console(), auto_refresh=False) as live:
+    with Live(console=console(), auto_refresh=False) as live:
         for update in updates:
             live.update(Group(devices_table(update["devices"]), status_line(update["status"])), refresh=True)

@@ -62,12 +62,10 @@ def _show(rollouts: list[RolloutJson], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"rollouts": rollouts}))
         return
-    from rich.console import Console  # noqa: PLC0415 - heavy
+    from edgepe.fleet.tables import console, rollout_table  # noqa: PLC0415 - heavy
 
-    from edgepe.fleet.tables import rollout_table  # noqa: PLC0415 - heavy
-
-    console = Console()
+    screen = console()
     for one in rollouts:
-        console.print(rollout_table(one))
+        screen.print(rollout_table(one))
     if not rollouts:
         click.echo("Nothing has been rolled out yet.", err=True)

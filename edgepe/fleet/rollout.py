@@ -211,6 +211,7 @@ def plan(
         UsageError: The waves make no sense.
         FleetError: No device can take the version.
     """
+    wanted = parse_waves(waves)
     taken, skipped = [], []
     for one in candidates:
         obstacle = _obstacle(one, version, published)
@@ -225,7 +226,7 @@ def plan(
             got="; ".join(f"{device}: {reason}" for device, reason in skipped) or "no device at all",
             next_step="see edgepe fleet devices, and publish a bundle for their targets",
         )
-    ends = _wave_ends(parse_waves(waves), len(taken))
+    ends = _wave_ends(wanted, len(taken))
     devices = tuple(
         DeviceStep(
             device=one.device,

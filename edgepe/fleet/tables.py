@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import IO
 
     from edgepe.fleet.shapes import DeviceJson, RolloutJson, StatusJson
 
-__all__ = ["devices_table", "rollout_table", "status_line"]
+__all__ = ["console", "devices_table", "rollout_table", "status_line"]
 
 NONE = "-"
+PIPED_COLUMNS = 200
 MIB = 1024 * 1024
 THOUSAND_US = 1000
 GOOD = frozenset({"COMMITTED", "COMPLETED"})
@@ -28,31 +32,36 @@ BAD = frozenset({"REJECTED", "FAILED", "ROLLED_BACK", "TIMED_OUT", "UNCONFIRMED"
 QUIET = frozenset({"IDLE", "WAITING", "REVERTED", "CANCELLED"})
 
 
+def console(file: IO[str] | None = None) -> Console:
+    """Return a console that cuts nothing off where there is no terminal to fit into."""
+    made = Console(file=file)
+    return made if made.is_terminal else Console(file=file, width=PIPED_COLUMNS)
+
+
 def devices_table(rows: Iterable[DeviceJson], *, title: str | None = None) -> Table:
-    """Return a table of devices: model, version, percentiles, memory, state."""
-    table = Table(title=title, title_justify="left", expand=False)
-    for heading in ("device", "target", "model", "version"):
+    """Return a table of devices: model and version, percentiles, memory, state; fits into 80 columns."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for heading in ("device", "model"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("p50", "p95", "p99", "memory", "inferences"):
+    for heading in ("p50", "p95", "p99", "memory", "runs"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for row in rows:
-        latencies = (_latency(row["p50_us"]), _latency(row["p95_us"]), _latency(row["p99_us"]))
-        names = (row["device"], row["target"], row["model"] or NONE, row["version"] or NONE)
-        table.add_row(
-            *(Text(name, style="" if row["online"] else "dim") for name in names),
-            *latencies,
-            _memory(row["rss_bytes"]),
-            f"{row['inferences']:,}",
-            _device_state(row),
+        style = "" if row["online"] else "dim"
+        names = (
+            Text(name or NONE, style=style) for name in (row["device"], f"{row['model']} {row['version']}".strip())
         )
+        latencies = (_latency(row["p50_us"]), _latency(row["p95_us"]), _latency(row["p99_us"]))
+        figures = (*latencies, _memory(row["rss_bytes"]), f"{row['inferences']:,}")
+        table.add_row(*names, *figures, _device_state(row))
     return table
 
 
 def rollout_table(rollout: RolloutJson) -> Table:
     """Return a table of a roll-out: one row per device, with the reason of the last decision about it."""
     title = Text(f"{rollout['name']} {rollout['version']}  ").append(_state(rollout["state"]))
-    table = Table(title=title, title_justify="left", caption=rollout["reason"] or None, caption_justify="left")
+    caption = Text(rollout["reason"])
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("wave", "device", "state", "from", "why"):
         table.add_column(heading)
     for row in rollout["devices"]:

@@ -7,6 +7,7 @@ from edgepe.fleet.arrivals import Arrival, Poison, read_arrival
 from tests.fleet_agents import telemetry
 
 TELE = encode(telemetry("a", 1))
+DESIRED = encode(Desired(rev=1, device="a", expires_ms=1, models=()))
 
 
 def test_a_message_is_decoded_by_its_topic() -> None:
@@ -28,9 +29,7 @@ def test_a_message_is_decoded_by_its_topic() -> None:
         pytest.param("ep1/lab/a/tele", TELE.replace(b'"v":1', b'"v":99'), "", id="a newer version"),
         pytest.param("ep1/lab/a/birth", TELE, "", id="another kind of message"),
         pytest.param("ep1/lab/a/cmd/x", b"{}", "do not publish", id="a topic of the host"),
-        pytest.param(
-            "ep1/lab/a/desired", encode(Desired(rev=1, device="a", expires_ms=1, models=())), "", id="desired"
-        ),
+        pytest.param("ep1/lab/a/desired", DESIRED, "", id="desired"),
         pytest.param("ep9/\x1b[31m/a/tele", TELE, "", id="a strange topic"),
     ],
 )

@@ -5,14 +5,13 @@ import io
 from rich.console import Console
 
 from edgepe.fleet.shapes import DeviceJson, RolloutDeviceJson, RolloutJson
-from edgepe.fleet.tables import devices_table, rollout_table
+from edgepe.fleet.tables import console, devices_table, rollout_table
 
 
-def shown(table: object) -> str:
-    console = Console(file=io.StringIO(), width=200, color_system=None)
-    console.print(table)
-    text: str = console.file.getvalue()  # type: ignore[attr-defined] # it is the StringIO above
-    return text
+def shown(table: object, *, width: int = 200) -> str:
+    text = io.StringIO()
+    Console(file=text, width=width, color_system=None).print(table)
+    return text.getvalue()
 
 
 def device(name: str, *, p50_us: float | None = 250.4, online: bool = True) -> DeviceJson:
@@ -39,7 +38,7 @@ def device(name: str, *, p50_us: float | None = 250.4, online: bool = True) -> D
 
 def test_a_device_is_one_line_with_units() -> None:
     text = shown(devices_table([device("pi-1"), device("pi-2", p50_us=None, online=False)]))
-    lines = {line.split()[1]: line for line in text.splitlines() if "har" in line}
+    lines = {line.split()[0]: line for line in text.splitlines() if "har" in line}
     for part in ("250 µs", "12.35 ms", "50.0 MiB", "1,234", "DOWNLOADING 40 %"):
         assert part in lines["pi-1"]
     assert "(offline)" in lines["pi-2"]
@@ -70,3 +69,15 @@ def test_a_rollout_says_why() -> None:
     assert "golden_mismatch: [bold]no" in text, "text of a device was taken for markup"
     for part in ("har 2", "FAILED", "1/1", "REVERTED", "left out", "offline"):
         assert part in text
+
+
+def test_a_table_of_devices_fits_into_eighty_columns() -> None:
+    text = shown(devices_table([device("raspberry-pi-17")]), width=80)
+    for part in ("raspberry-pi-17", "har", "250 µs", "12.35 ms", "50.0 MiB", "DOWNLOADING 40 %"):
+        assert part in text
+
+
+def test_nothing_is_cut_off_where_there_is_no_terminal() -> None:
+    text = io.StringIO()
+    console(text).print(devices_table([device("raspberry-pi-17" * 4)]))
+    assert "raspberry-pi-17" * 4 in text.getvalue()
