@@ -39,6 +39,11 @@ class Graph:
         self.shapes: dict[str, tuple[int, ...]] = {"x": tuple(1 if isinstance(d, str) else d for d in shape)}
         self.last = "x"
 
+    def __repr__(self) -> str:
+        """Return what a failing test prints."""
+        steps = [f"{n.output[0]} = {n.op_type}({', '.join(n.input)})" for n in self.nodes]
+        return f"Graph(x{list(self.input_shape)}: {'; '.join(steps)}; shapes {self.shapes})"
+
     def constant(self, array: NDArray) -> str:
         """Add a constant."""
         name = f"c{len(self.initializers)}"

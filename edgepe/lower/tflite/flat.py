@@ -5,11 +5,12 @@ Rules kept here:
 2. ``Tensor.source`` names the ONNX value whose content a tensor holds, whatever its own name: calibration finds it
    there. ``Operator.nodes`` names the ONNX nodes that an operator does the work of: schemes find it there.
 3. ``tidy`` leaves what a reader of the file needs and nothing else: dead operators (on which XNNPACK fails at prepare)
-   and unread tensors are gone, names are unique, reshapes that make an output come last.
+   and unread tensors are gone, names are unique, reshapes that make an output stand where LiteRT keeps their memory.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -184,7 +185,7 @@ def count_operators(model: Model, builtin: Builtin) -> int:
 
 def tidy(graph: Graph) -> Graph:
     """Remove what is dead, order what must come last, make names unique (rule 3)."""
-    return _unique_names(_compact(_outputs_last(_without_dead(graph))))
+    return _unique_names(_compact(_outputs_placed(_without_dead(graph))))
 
 
 def _without_dead(graph: Graph) -> Graph:
@@ -197,16 +198,26 @@ def _without_dead(graph: Graph) -> Graph:
     return replace(graph, operators=tuple(reversed(alive)))
 
 
-def _outputs_last(graph: Graph) -> Graph:
-    """Move reshapes that only make outputs to the end.
+def _outputs_placed(graph: Graph) -> Graph:
+    """Place reshapes that only make outputs: directly behind their maker where others read it too, else at the end.
 
-    Without a delegate, LiteRT runs RESHAPE in place and lets a later operator overwrite its memory.
+    Without a delegate, LiteRT runs RESHAPE and others in place and forgets who still reads the memory that they share.
     """
-    read = {tensor for operator in graph.operators for tensor in operator.inputs}
-    made = {port.tensor for port in graph.outputs} - read
-    last = [o for o in graph.operators if o.builtin is Builtin.RESHAPE and made.issuperset(o.outputs)]
-    rest = [o for o in graph.operators if o not in last]
-    return replace(graph, operators=(*rest, *last))
+    readers = Counter(tensor for operator in graph.operators for tensor in operator.inputs)
+    made = {port.tensor for port in graph.outputs} - set(readers)
+    early: dict[int, list[Operator]] = {}
+    last: list[Operator] = []
+    rest: list[Operator] = []
+    for operator in graph.operators:
+        if operator.builtin is not Builtin.RESHAPE or not made.issuperset(operator.outputs):
+            rest.append(operator)
+        elif readers[operator.inputs[0]] > 1:
+            early.setdefault(operator.inputs[0], []).append(operator)
+        else:
+            last.append(operator)
+    first = [o for port in graph.inputs for o in early.get(port.tensor, ())]
+    placed = [item for o in rest for item in (o, *(e for output in o.outputs for e in early.get(output, ())))]
+    return replace(graph, operators=(*first, *placed, *last))
 
 
 def _compact(graph: Graph) -> Graph:
