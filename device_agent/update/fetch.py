@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Fetcher", "HttpFetcher", "Wanted", "main"]
 
+_NICENESS = 19
+
 _CHUNK = 64 * 1024
 _HTTP_OK = 200
 _HTTP_PARTIAL = 206
@@ -135,9 +137,9 @@ class HttpFetcher:
         connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=self._timeout_s)
         try:
             connection.request("GET", parts.path, headers={"Accept-Encoding": "identity", **partial.headers()})
-            answer = connection.getresponse()
-            partial.open(answer, url)
-            self._copy(answer, partial)
+            with connection.getresponse() as answer:
+                partial.open(answer, url)
+                self._copy(answer, partial)
         finally:
             connection.close()
 
@@ -251,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         HttpFetcher(min_rate=given.min_rate).fetch(wanted, given.into)
         return JobResult(passed=True, facts=(("bytes", str(wanted.length)),))
 
-    return run_child(work)
+    return run_child(work, niceness=_NICENESS)
 
 
 if __name__ == "__main__":

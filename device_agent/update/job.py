@@ -2,7 +2,8 @@
 
 Rules kept here:
 1. A child that hangs is killed at its time limit; one that dies without a line has failed.
-2. A child gives way to inference (SCHED_IDLE), and dies with its supervisor.
+2. A child gives way to inference by its niceness, and dies with its supervisor. Not SCHED_IDLE: on a board that is
+   busy on every core it gets a third of a percent, and a signature that takes a tenth of a second takes half a minute.
 3. The supervisor never waits for a child: it polls.
 """
 
@@ -83,10 +84,15 @@ def _plain(text: str) -> str:
     return value if isinstance(value, str) else text
 
 
-def run_child(work: Callable[[], JobResult]) -> int:
-    """Do the work of a child, print its line on stdout, and return the exit code."""
+def run_child(work: Callable[[], JobResult], *, niceness: int) -> int:
+    """Do the work of a child, print its line on stdout, and return the exit code.
+
+    Args:
+        work: What to do.
+        niceness: 19 for what may take long, less for what an update waits for.
+    """
     _die_with_parent()
-    _give_way()
+    _give_way(niceness)
     try:
         result = work()
     except AgentError as error:
@@ -108,11 +114,10 @@ def _die_with_parent() -> None:
         raise SystemExit(1)
 
 
-def _give_way() -> None:
-    """Run only when nobody else wants the processor; a system that forbids it loses nothing but that."""
-    if hasattr(os, "sched_setscheduler"):
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+def _give_way(niceness: int) -> None:
+    """Yield the processor to inference; a system that forbids it loses nothing but that."""
+    with contextlib.suppress(OSError):
+        os.nice(niceness)
 
 
 class Job:

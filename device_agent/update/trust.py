@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "verify"]
 
+_NICENESS = 10
+
 
 def verify(document: SignedDesired, keys: Sequence[str]) -> str:
     """Return the id of the key whose signature holds.
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keyid = verify(document, given.key)
         return JobResult(passed=True, facts=(("keyid", keyid), ("payload", digest(document.payload))))
 
-    return run_child(work)
+    return run_child(work, niceness=_NICENESS)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_ENTRIES", "MAX_RATIO", "Expected", "fsync_folder", "main", "unpack"]
 
+_NICENESS = 10
+
 MAX_ENTRIES = 64
 MAX_RATIO = 20
 """How much larger than the bundle its content may be."""
@@ -234,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         facts = (("name", manifest.name), ("version", manifest.version), ("target", manifest.target))
         return JobResult(passed=True, facts=facts)
 
-    return run_child(work)
+    return run_child(work, niceness=_NICENESS)
 
 
 if __name__ == "__main__":
