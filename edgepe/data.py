@@ -140,18 +140,23 @@ def check_informative(data: Dataset) -> None:
             )
 
 
-def check_labels(labels: NDArray[np.generic], classes: int) -> None:
+def check_labels(labels: NDArray[np.generic], classes: int, *, rank: int = 1) -> None:
     """Refuse class labels that no output column stands for.
 
+    Args:
+        labels: Class indices, one per sample, or per place of each sample.
+        classes: Number of output columns.
+        rank: Axes that the labels ought to have.
+
     Raises:
-        DataError: A label is no whole number in ``0 … classes - 1``.
+        DataError: A label is no whole number in ``0 … classes - 1``, or the axes are others.
     """
     whole = np.issubdtype(labels.dtype, np.integer) or bool(np.all(np.mod(labels.astype(np.float64), 1) == 0))
     lowest, highest = labels.min(), labels.max()
-    if labels.ndim != 1 or not whole or lowest < 0 or highest >= classes:
+    if labels.ndim != rank or not whole or lowest < 0 or highest >= classes:
         raise DataError(
             "labels are out of range",
-            expected=f"one whole number per sample in 0 … {classes - 1}, for the model has {classes} outputs",
+            expected=f"{rank} axes of whole numbers in 0 … {classes - 1}, for the model has {classes} classes",
             got=f"shape {labels.shape}, values {lowest} … {highest}",
             next_step="give class indices as 'y'",
         )

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from edgepe.errors import DataError, UsageError
 
-__all__ = ["AGREEMENT", "Comparison", "Kind", "Metric", "compare", "metric", "metric_names"]
+__all__ = ["AGREEMENT", "Comparison", "Kind", "Metric", "class_axis", "compare", "metric", "metric_names"]
 
 AGREEMENT = "agreement"
 RESAMPLES = 1_000
+IMAGE_RANK = 4
 NORMAL_95 = 1.959964  # two-sided 95 % quantile of the normal distribution
 
 Array = NDArray[Any]
@@ -52,7 +53,7 @@ class Metric:
         kind: Whether higher or lower is better.
         score: ``(outputs, labels) -> float``; outputs by name, each ``[samples, …]``.
         per_sample: ``(outputs, labels) -> [samples]`` whose mean is the score, or None where there is no such thing.
-        classifies: Whether labels are class indices of the first output's last axis.
+        classifies: Whether labels are class indices of the first output, see :func:`class_axis`.
     """
 
     name: str
@@ -217,16 +218,22 @@ def _first(outputs: Outputs) -> Array:
     return next(iter(outputs.values()))
 
 
+def class_axis(rank: int) -> int:
+    """Return which axis of an output holds the classes: [n, c], [n, time, c], [n, c, height, width]."""
+    return 1 if rank >= IMAGE_RANK else rank - 1
+
+
 def _classes(outputs: Outputs) -> Array:
     first = _first(outputs)
-    if first.ndim < 2 or first.shape[-1] < 2:  # noqa: PLR2004 - [samples, classes], at least two of them
+    axis = class_axis(first.ndim)
+    if axis < 1 or first.shape[axis] < 2:  # noqa: PLR2004 - at least two classes
         raise DataError(
             "the first output does not hold one value per class",
-            expected="shape (samples, …, classes)",
+            expected="shape (samples, classes), (samples, time, classes) or (samples, classes, height, width)",
             got=f"{first.shape}",
             next_step="use mse, mae or r2, or --metric module:function",
         )
-    return np.asarray(first.argmax(axis=-1))
+    return np.asarray(first.argmax(axis=axis))
 
 
 def _hits(outputs: Outputs, labels: Array) -> NDArray[np.float64]:

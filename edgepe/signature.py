@@ -53,7 +53,22 @@ class Signature:
     def of(self, name: str, *, only: bool) -> Preprocess | None:
         """Return the preprocessing of an input; ``only`` says that the model has no other."""
         found = self.inputs.get(name)
-        return self.inputs.get(ONLY_INPUT) if found is None and only else found
+        return next(iter(self.inputs.values()), None) if found is None and only else found
+
+    def check_names(self, names: tuple[str, ...]) -> None:
+        """Refuse a declaration of an input that the model does not have.
+
+        Raises:
+            ConfigFileError: Naming it.
+        """
+        known = {*names, ONLY_INPUT} if len(names) == 1 else set(names)
+        unknown = sorted(set(self.inputs) - known)
+        if unknown or (len(names) == 1 and len(self.inputs) > 1):
+            raise ConfigFileError(
+                "the signature declares an input that the model does not have",
+                expected=", ".join(names),
+                got=", ".join(unknown or self.inputs),
+            )
 
 
 def channel_first(rank: int) -> str:

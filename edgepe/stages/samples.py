@@ -17,7 +17,7 @@ from device_agent.runtime.preprocess import prepare
 from edgepe.capture.captured import Port
 from edgepe.data import Dataset, check_against, check_labels
 from edgepe.errors import DataError
-from edgepe.metrics import AGREEMENT, Metric, metric
+from edgepe.metrics import AGREEMENT, Metric, class_axis, metric
 from edgepe.signature import channel_first, spec
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def ports_of(data: Dataset, signature: Signature) -> tuple[Port, ...]:
 def input_specs(edges: tuple[Edge, ...], data: Dataset, signature: Signature) -> tuple[TensorSpec, ...]:
     """Return the specification of an artifact's inputs: how they lie, and what becomes of the raw value."""
     only = len(edges) == 1
+    signature.check_names(tuple(edge.name for edge in edges))
     return tuple(
         spec(
             edge.name,
@@ -117,8 +118,9 @@ def choose_metric(name: str | None, data: Dataset, captured: Captured) -> Metric
         name = AGREEMENT if labels is None else "accuracy" if whole else "mse"
     chosen = metric(name)
     shape = captured.outputs[0].shape
-    if chosen.classifies and labels is not None and len(shape) > 1 and shape[-1] > 1:
-        check_labels(labels, shape[-1])
+    axis = class_axis(len(shape))
+    if chosen.classifies and labels is not None and axis > 0 and shape[axis] > 1:
+        check_labels(labels, shape[axis], rank=len(shape) - 1)
     return chosen
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgepe.errors import DataError, UsageError
-from edgepe.metrics import compare, metric, metric_names
+from edgepe.metrics import class_axis, compare, metric, metric_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,6 +87,16 @@ def test_an_unknown_metric_asks_did_you_mean() -> None:
 def test_accuracy_of_a_single_column_is_refused() -> None:
     with pytest.raises(DataError, match="one value per class"):
         metric("accuracy").score({"y": np.zeros((4, 1))}, LABELS)
+
+
+@pytest.mark.parametrize(("rank", "axis"), [(1, 0), (2, 1), (3, 2), (4, 1)])
+def test_classes_lie_last_save_in_images(rank: int, axis: int) -> None:
+    assert class_axis(rank) == axis
+
+
+def test_dense_prediction_is_scored_place_by_place() -> None:
+    outputs = {"y": np.moveaxis(np.eye(2)[np.array([[[0, 1], [1, 1]]])], -1, 1)}
+    assert metric("accuracy").score(outputs, np.array([[[0, 1], [1, 0]]])) == 0.75
 
 
 def test_a_metric_of_ones_own_is_imported_from_the_working_directory(

@@ -33,6 +33,13 @@ def test_x_stands_for_the_only_input_whatever_its_name() -> None:
     assert signature.of("sensor", only=False) is None
 
 
+def test_an_input_that_the_model_does_not_have_is_refused() -> None:
+    signature = parse_signature(TEXT, source="s.toml")
+    signature.check_names(("sensor",))
+    with pytest.raises(ConfigFileError, match="does not have"):
+        signature.check_names(("sensor", "other"))
+
+
 def test_a_missing_signature_is_told(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         load_signature(tmp_path / "no.toml")
