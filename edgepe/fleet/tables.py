@@ -45,7 +45,7 @@ def devices_table(rows: Iterable[DeviceJson], *, title: str | None = None) -> Ta
         table.add_column(heading, no_wrap=True)
     for heading in ("p50", "p95", "p99", "memory", "runs"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+    table.add_column("state")  # the one that may wrap, so that no figure is cut
     for row in rows:
         style = "" if row["online"] else "dim"
         names = (
