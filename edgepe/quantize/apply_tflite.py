@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepe.errors import DataError, UnsupportedOpError
-from edgepe.lower.tflite.flat import ABSENT, Builtin, DType, Graph, Model, Operator, Port, Quantization, Tensor, tidy
+from edgepe.lower.tflite.flat import ABSENT, Builtin, DType, Graph, Model, Operator, Port, Quantization, Tensor
 from edgepe.lower.tflite.lowering import lower
 from edgepe.lower.tflite.pack import serialize
+from edgepe.lower.tflite.tidy import tidy
 from edgepe.quantize.affine import (
     WEIGHT_HIGH,
     Affine,

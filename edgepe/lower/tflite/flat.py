@@ -4,14 +4,11 @@ Rules kept here:
 1. Indices of tensors are positions in ``Graph.tensors``; ``ABSENT`` stands for an input that an operator may lack.
 2. ``Tensor.source`` names the ONNX value whose content a tensor holds, whatever its own name: calibration finds it
    there. ``Operator.nodes`` names the ONNX nodes that an operator does the work of: schemes find it there.
-3. ``tidy`` leaves what a reader of the file needs and nothing else: dead operators (on which XNNPACK fails at prepare)
-   and unread tensors are gone, names are unique, reshapes that make an output stand where LiteRT keeps their memory.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -34,7 +31,6 @@ __all__ = [
     "Quantization",
     "Tensor",
     "count_operators",
-    "tidy",
 ]
 
 ABSENT = -1
@@ -181,80 +177,3 @@ class Model:
 def count_operators(model: Model, builtin: Builtin) -> int:
     """Return how many operators of a kind the model runs."""
     return sum(operator.builtin is builtin for operator in model.graph.operators)
-
-
-def tidy(graph: Graph) -> Graph:
-    """Remove what is dead, order what must come last, make names unique (rule 3)."""
-    return _unique_names(_compact(_outputs_placed(_without_dead(graph))))
-
-
-def _without_dead(graph: Graph) -> Graph:
-    needed = {port.tensor for port in graph.outputs}
-    alive: list[Operator] = []
-    for operator in reversed(graph.operators):
-        if needed.intersection(operator.outputs):
-            alive.append(operator)
-            needed.update(operator.inputs)
-    return replace(graph, operators=tuple(reversed(alive)))
-
-
-def _outputs_placed(graph: Graph) -> Graph:
-    """Place reshapes that only make outputs: directly behind their maker where others read it too, else at the end.
-
-    Without a delegate, LiteRT runs RESHAPE and others in place and forgets who still reads the memory that they share.
-    """
-    readers = Counter(tensor for operator in graph.operators for tensor in operator.inputs)
-    made = {port.tensor for port in graph.outputs} - set(readers)
-    early: dict[int, list[Operator]] = {}
-    last: list[Operator] = []
-    rest: list[Operator] = []
-    for operator in graph.operators:
-        if operator.builtin is not Builtin.RESHAPE or not made.issuperset(operator.outputs):
-            rest.append(operator)
-        elif readers[operator.inputs[0]] > 1:
-            early.setdefault(operator.inputs[0], []).append(operator)
-        else:
-            last.append(operator)
-    first = [o for port in graph.inputs for o in early.get(port.tensor, ())]
-    placed = [item for o in rest for item in (o, *(e for output in o.outputs for e in early.get(output, ())))]
-    return replace(graph, operators=(*first, *placed, *last))
-
-
-def _compact(graph: Graph) -> Graph:
-    used = {tensor for o in graph.operators for tensor in (*o.inputs, *o.outputs)}
-    used |= {port.tensor for port in (*graph.inputs, *graph.outputs)}
-    kept = sorted(used - {ABSENT})
-    new = {old: position for position, old in enumerate(kept)} | {ABSENT: ABSENT}
-
-    def moved(port: Port) -> Port:
-        return replace(port, tensor=new[port.tensor])
-
-    return Graph(
-        tensors=tuple(graph.tensors[old] for old in kept),
-        operators=tuple(
-            replace(o, inputs=tuple(new[i] for i in o.inputs), outputs=tuple(new[i] for i in o.outputs))
-            for o in graph.operators
-        ),
-        inputs=tuple(map(moved, graph.inputs)),
-        outputs=tuple(map(moved, graph.outputs)),
-    )
-
-
-def _unique_names(graph: Graph) -> Graph:
-    """Give each port its own name first, then every other tensor what is still free."""
-    fixed = {port.tensor: port.name for port in (*graph.outputs, *graph.inputs)}
-    taken = set(fixed.values())
-    tensors: list[Tensor] = []
-    for index, tensor in enumerate(graph.tensors):
-        name = fixed.get(index) or _free_name(tensor.name or "tensor", taken)
-        taken.add(name)
-        tensors.append(replace(tensor, name=name))
-    return replace(graph, tensors=tuple(tensors))
-
-
-def _free_name(wanted: str, taken: set[str]) -> str:
-    name, number = wanted, 0
-    while name in taken:
-        number += 1
-        name = f"{wanted}.{number}"
-    return name

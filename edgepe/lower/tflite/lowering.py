@@ -17,11 +17,12 @@ import onnx_ir as ir
 
 from edgepe.errors import CaptureError, EdgepeError, UnsupportedOpError
 from edgepe.lower.tflite.builder import GraphBuilder
-from edgepe.lower.tflite.flat import Builtin, Model, Port, Tensor, tidy
+from edgepe.lower.tflite.flat import Builtin, Model, Port, Tensor
 from edgepe.lower.tflite.fold import constant_attribute, evaluate, shape_slice
 from edgepe.lower.tflite.node import Node, read_node
 from edgepe.lower.tflite.ops import TABLE
 from edgepe.lower.tflite.ops.elementwise import ARITHMETIC, POINTWISE
+from edgepe.lower.tflite.tidy import tidy
 from edgepe.lower.tflite.value import Layout, Value, canonical, channel_last, physical_shape
 
 if TYPE_CHECKING:

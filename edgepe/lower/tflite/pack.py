@@ -17,7 +17,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgepe.lower.tflite.flat import Activation, Builtin, tidy
+from edgepe.lower.tflite.flat import Activation, Builtin
+from edgepe.lower.tflite.tidy import tidy
 from edgepe.lower.tflite.versions import operator_version
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ OPTION_TABLES: dict[Builtin, str | None] = {
 def serialize(model: Model) -> bytes:
     """Return the TFLite file of a model.
 
-    The graph is tidied first (see ``flat.tidy``), so that a caller may leave dead operators in it.
+    The graph is tidied first (see ``tidy``), so that a caller may leave dead operators in it.
     """
     return _Packer(graph=tidy(model.graph), description=model.description).pack()
 

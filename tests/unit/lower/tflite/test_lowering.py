@@ -189,6 +189,15 @@ def test_outputs_that_share_a_value_have_tensors_of_their_own(litert: LiteRt) ->
     check_parity(litert, graph, "nchw", first, second, third)
 
 
+def test_memory_that_litert_shares_is_not_overwritten(litert: LiteRt) -> None:
+    graph = Graph((1, 1, 3, 4))
+    first = graph.add("Softmax", ["x"], axis=3)
+    scaled = graph.add("Mul", [first, graph.constant(np.float32(0.5))])
+    flat = graph.add("Reshape", [scaled, graph.integers(4, 3)])
+    back = graph.add("Reshape", [graph.add("Softmax", [flat], axis=1), graph.integers(1, 1, 3, 4)])
+    check_parity(litert, graph, "nchw", graph.add("Add", [scaled, back]))
+
+
 def test_an_operator_outside_of_the_table_is_named() -> None:
     graph = Graph((1, 4)).then("Erf")
     with pytest.raises(UnsupportedOpError, match=r"Erf \(node 'Erf_0'\) cannot be lowered to TFLite") as caught:

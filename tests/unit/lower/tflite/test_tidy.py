@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from edgepe.lower.tflite.flat import Builtin, Graph, Operator, Port, Tensor, tidy
+from edgepe.lower.tflite.flat import Builtin, Graph, Operator, Port, Tensor
+from edgepe.lower.tflite.tidy import tidy
 
 
 def graph(operators: list[Operator], outputs: list[int], *, names: str = "xabcdef") -> Graph:
@@ -34,7 +35,18 @@ def test_a_reshape_that_only_makes_an_output_comes_last() -> None:
     assert [o.builtin for o in tidied.operators] == [Builtin.TANH, Builtin.EXP, Builtin.RESHAPE]
 
 
-def test_a_reshape_of_memory_that_others_read_comes_before_them() -> None:
-    operators = [op(Builtin.TANH, 0, 1), op(Builtin.SOFTMAX, 1, 2), op(Builtin.EXP, 1, 3), op(Builtin.RESHAPE, 1, 4)]
-    tidied = tidy(graph(operators, [2, 3, 4]))
-    assert [o.builtin for o in tidied.operators][:2] == [Builtin.TANH, Builtin.RESHAPE]
+def test_a_reshape_of_shared_memory_that_is_read_again_works_on_a_copy() -> None:
+    operators = [op(Builtin.TANH, 0, 1), op(Builtin.RESHAPE, 1, 2), op(Builtin.SOFTMAX, 2, 3), op(Builtin.EXP, 1, 4)]
+    kinds = [o.builtin for o in tidy(graph(operators, [3, 4])).operators]
+    assert kinds == [Builtin.TANH, Builtin.PAD, Builtin.RESHAPE, Builtin.SOFTMAX, Builtin.EXP]
+
+
+def test_a_reshape_of_what_never_shares_memory_needs_no_copy() -> None:
+    operators = [op(Builtin.MEAN, 0, 1), op(Builtin.RESHAPE, 1, 2), op(Builtin.SOFTMAX, 2, 3), op(Builtin.EXP, 1, 4)]
+    assert Builtin.PAD not in {o.builtin for o in tidy(graph(operators, [3, 4])).operators}
+
+
+def test_tidying_twice_changes_nothing() -> None:
+    operators = [op(Builtin.TANH, 0, 1), op(Builtin.RESHAPE, 1, 2), op(Builtin.SOFTMAX, 2, 3), op(Builtin.EXP, 1, 4)]
+    once = tidy(graph(operators, [3, 4]))
+    assert [o.builtin for o in tidy(once).operators] == [o.builtin for o in once.operators]
