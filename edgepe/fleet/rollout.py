@@ -291,7 +291,8 @@ def _observe(rollout: Rollout, one: DeviceStep, fact: Fact, now_ms: int) -> Devi
         case Standing.ASKED | Standing.COMMITTED:
             answered = fact.wanted == rollout.version and fact.reported_rev >= fact.rev
             if answered and fact.state in FAILURES:
-                return _failed(one, now_ms, fact.code or fact.state.value.lower(), fact.detail or fact.state.value)
+                code, said = fact.code or fact.state.value.lower(), fact.detail.partition("\n")[0]
+                return _failed(one, now_ms, code, said or fact.state.value)
             if answered and fact.state is State.COMMITTED and fact.active == rollout.version:
                 return _moved(one, Standing.COMMITTED, now_ms)
             if late and one.standing is Standing.ASKED:

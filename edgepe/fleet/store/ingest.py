@@ -132,7 +132,7 @@ def _write_event(connection: sqlite3.Connection, event: Event) -> None:
             event.device,
             event.kind,
             event.code,
-            " ".join(part for part in (event.model, event.detail) if part),
+            " ".join((event.model, *event.detail.split())).strip(),
         ),
     )
 
