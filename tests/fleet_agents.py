@@ -171,6 +171,10 @@ class SimulatedAgent:
         topic = f"ep1/{SITE}/{self.device}/{leaf}"
         self._client.publish(topic, payload, qos=1).wait_for_publish(WAIT_S)
 
+    def connected(self) -> bool:
+        """Return whether the broker has this device."""
+        return self._client.is_connected()
+
     def drop(self) -> None:
         """Lose the connection without a goodbye, so that the will speaks."""
         self._client.loop_stop()

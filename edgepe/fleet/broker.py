@@ -32,6 +32,7 @@ __all__ = ["LOOPBACK", "Broker", "BrokerAddress", "EmbeddedBroker", "ExternalBro
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 UP_WITHIN_S = 10.0
+ANSWER_WITHIN_S = 5.0
 
 # Protocol name, version 5, clean start, keep alive 10 s, no properties, client id "edgepe-up".
 _CONNECT = b"\x10\x16\x00\x04MQTT\x05\x02\x00\x0a\x00\x00\x09edgepe-up"
@@ -111,6 +112,9 @@ class Broker(Protocol):
     def is_running(self) -> bool:
         """Whether the broker's process lives, as far as this side can know."""
 
+    def is_healthy(self) -> bool:
+        """Whether it still accepts clients; asks it, so not to be called at every turn."""
+
     def stop(self) -> None:
         """Release whatever :meth:`start` took."""
 
@@ -139,6 +143,10 @@ class ExternalBroker:
 
     def is_running(self) -> bool:
         """Return True: its owner looks after it, and every connection here reconnects by itself."""
+        return True
+
+    def is_healthy(self) -> bool:
+        """Return True, as above."""
         return True
 
     def stop(self) -> None:
@@ -188,6 +196,10 @@ class EmbeddedBroker:
     def is_running(self) -> bool:
         """Return whether the child lives."""
         return self._process is not None and bool(self._process.is_running)
+
+    def is_healthy(self) -> bool:
+        """Return whether it accepts a client: its process outlives a panic of its router."""
+        return self.is_running() and answers(self.address, timeout_s=ANSWER_WITHIN_S)
 
     def stop(self) -> None:
         """End the child, free its port and remove its configuration. May be called twice."""

@@ -47,6 +47,7 @@ __all__ = ["Fleet", "FleetSettings", "running_fleet"]
 
 UP_WITHIN_S = 15.0
 LOOK_EVERY_S = 0.5
+HEALTH_AFTER_LOOKS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,28 +189,27 @@ def _opened(folder: Path) -> Iterator[SqliteStore]:
 @contextmanager
 def _kept_up(broker: Broker, children: tuple[Child, ...], store: SqliteStore) -> Iterator[None]:
     def keep(stop: threading.Event) -> None:
+        looks = 0
         while not stop.wait(LOOK_EVERY_S):
+            looks += 1
             try:
                 revived = [f"collector {index}" for index, child in enumerate(children) if child.revive()]
-                if not broker.is_running():
+                if not (broker.is_healthy() if looks % HEALTH_AFTER_LOOKS == 0 else broker.is_running()):
                     broker.stop()
                     broker.start()
                     revived.append("broker")
                 for what in revived:
-                    store.add_event(
-                        EventRow(
-                            time_ms=time.time_ns() // 1_000_000,
-                            device="",
-                            kind="restarted",
-                            code="",
-                            detail=f"the {what} had ended by itself",
-                        )
-                    )
+                    store.add_event(_restarted(what))
             except FleetError as error:
                 _complain(str(error))
 
     with _thread("keeper", keep):
         yield
+
+
+def _restarted(what: str) -> EventRow:
+    now_ms = time.time_ns() // 1_000_000
+    return EventRow(time_ms=now_ms, device="", kind="restarted", code="", detail=f"the {what} had ended by itself")
 
 
 @contextmanager
