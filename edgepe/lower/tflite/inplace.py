@@ -1,6 +1,6 @@
 """Orders and copies that keep LiteRT's in-place operators from overwriting what is still needed.
 
-Without a delegate, LiteRT runs RESHAPE, SOFTMAX and some arithmetic in the memory of their input, and counts the readers
+Without a delegate, LiteRT runs RESHAPE, SOFTMAX and some arithmetic in the memory of their input and counts the readers
 of a tensor but not those of the memory that it shares. Seen with ai-edge-litert 2.3.0: where a tensor that was made in
 place goes through a RESHAPE into SOFTMAX and is read again later, that reader sees the softmax.
 
