@@ -303,6 +303,11 @@ class MqttTransport:
             client.username_pw_set(self._address.username, self._address.password)
         if self._address.tls:
             client.tls_set_context(self._address.tls)
+        self._listen(client, session, reasons)
+        return client
+
+    def _listen(self, client: Client, session: str, reasons: list[str]) -> None:
+        """Give a client its callbacks; each only hands an event on."""
 
         def on_connect(
             client: Client, _user: object, _flags: ConnectFlags, code: ReasonCode, _properties: Properties | None
@@ -333,7 +338,6 @@ class MqttTransport:
 
         client.on_connect, client.on_disconnect = on_connect, on_disconnect
         client.on_message, client.on_publish = on_message, on_publish
-        return client
 
     def _post(self, event: TransportEvent) -> None:
         self._events.put(event)

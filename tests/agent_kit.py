@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from device_agent.wire.messages import (
 )
 from device_agent.wire.topics import Topics
 from edgepe.bundle.pack import pack
+from edgepe.fleet.broker import EmbeddedBroker
 from tests.tiny_models import BIAS, write_slot
 
 if TYPE_CHECKING:
@@ -233,3 +234,42 @@ class AgentHome:
                 process.kill()
                 process.wait()
                 raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A broker, the fleet's end of it, a repository, and one agent with version 1 installed."""
+
+    broker: EmbeddedBroker
+    fleet: FleetEnd
+    repository: FaultyRepository
+    home: AgentHome
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Stage]:
+    """Set the stage: everything real, everything on loopback, everything gone afterwards."""
+    (folder / "broker").mkdir()
+    broker = EmbeddedBroker(folder / "broker")
+    broker.start()
+    fleet, repository = FleetEnd(broker.address.host, broker.address.port), FaultyRepository()
+    try:
+        home = AgentHome(folder / "agent")
+        recording = np.random.default_rng(1).normal(size=(50, 4)).astype(np.float32)
+        np.save(home.folder / "recording.npy", recording)
+        home.configure(
+            mqtt={"url": f"mqtt://{broker.address.host}:{broker.address.port}", "max_backoff_s": 0.5},
+            repository={"url": repository.url},
+            trust={"keys": [fleet.public.hex()]},
+            serve={"http": "127.0.0.1:0"},
+            telemetry={"interval_s": 0.5},
+            update={"soak_s": 0.5, "probe_runs": 5},
+            source={"file": "recording.npy", "rate_hz": 50},
+        )
+        installed = home.install(bundle_bytes(folder / "one"))
+        assert installed.returncode == 0, installed.stderr
+        yield Stage(broker=broker, fleet=fleet, repository=repository, home=home)
+    finally:
+        repository.close()
+        fleet.close()
+        broker.stop()

@@ -14,58 +14,44 @@ import pytest
 
 from device_agent.update.states import State
 from device_agent.wire.messages import decode_birth, decode_event, decode_status, decode_telemetry
-from edgepe.fleet.broker import EmbeddedBroker
-from tests.agent_kit import MODEL, AgentHome, FaultyRepository, FleetEnd, bundle_bytes, desired_for, wait_for
+from tests.agent_kit import MODEL, FleetEnd, bundle_bytes, desired_for, staged, wait_for
 from tests.tiny_models import BIAS, dense
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from edgepe.fleet.broker import EmbeddedBroker
+    from tests.agent_kit import AgentHome, FaultyRepository, Stage
+
 X = np.array([[1, 2, 3, 4]], np.float32)
 WRONG = BIAS + 1
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    folder = tmp_path / "broker"
-    folder.mkdir()
-    found = EmbeddedBroker(folder)
-    found.start()
-    yield found
-    found.stop()
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with staged(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
-def fleet(broker: EmbeddedBroker) -> Iterator[FleetEnd]:
-    end = FleetEnd(broker.address.host, broker.address.port)
-    yield end
-    end.close()
+def broker(stage: Stage) -> EmbeddedBroker:
+    return stage.broker
 
 
 @pytest.fixture
-def repository() -> Iterator[FaultyRepository]:
-    found = FaultyRepository()
-    yield found
-    found.close()
+def fleet(stage: Stage) -> FleetEnd:
+    return stage.fleet
 
 
 @pytest.fixture
-def home(tmp_path: Path, broker: EmbeddedBroker, fleet: FleetEnd, repository: FaultyRepository) -> AgentHome:
-    agent = AgentHome(tmp_path / "agent")
-    np.save(tmp_path / "agent" / "recording.npy", np.random.default_rng(1).normal(size=(50, 4)).astype(np.float32))
-    agent.configure(
-        mqtt={"url": f"mqtt://{broker.address.host}:{broker.address.port}", "max_backoff_s": 0.5},
-        repository={"url": repository.url},
-        trust={"keys": [fleet.public.hex()]},
-        serve={"http": "127.0.0.1:0"},
-        telemetry={"interval_s": 0.5},
-        update={"soak_s": 0.5, "probe_runs": 5},
-        source={"file": "recording.npy", "rate_hz": 50},
-    )
-    installed = agent.install(bundle_bytes(tmp_path / "one"))
-    assert installed.returncode == 0, installed.stderr
-    return agent
+def repository(stage: Stage) -> FaultyRepository:
+    return stage.repository
+
+
+@pytest.fixture
+def home(stage: Stage) -> AgentHome:
+    return stage.home
 
 
 def infer(address: str) -> np.ndarray:
