@@ -56,13 +56,15 @@ def collector_filters(index: int, *, shared: str) -> tuple[str, ...]:
     return (tele, *(fleet_filter(leaf) for leaf in alone))
 
 
-def collector_command(store: Path, broker: BrokerAddress, *, index: int, shared: str) -> tuple[str, ...]:
-    """Return the command line that starts a collector."""
+def collector_command(
+    store: Path, broker: BrokerAddress, *, index: int, shared: str, fleet: str = "fleet"
+) -> tuple[str, ...]:
+    """Return the command line that starts a collector; ``fleet`` keeps two fleets on one broker apart."""
     return (
         sys.executable,
         "-m",
         "edgepe.fleet.collector",
-        *("--store", str(store), "--broker", broker.url, "--index", str(index), "--shared", shared),
+        *("--store", str(store), "--broker", broker.url, "--index", str(index), "--shared", shared, "--fleet", fleet),
     )
 
 
@@ -101,6 +103,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--broker", required=True)
     parser.add_argument("--index", type=int, default=0)
     parser.add_argument("--shared", default="")
+    parser.add_argument("--fleet", default="fleet")
     options = parser.parse_args(args)
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the parent, which then stops us
@@ -110,7 +113,7 @@ def main(args: Sequence[str] | None = None) -> int:
         store = SqliteStore(options.store)
         link = Link(
             BrokerAddress.parse(options.broker),
-            client_id=f"edgepe-collector-{options.index}",
+            client_id=f"edgepe-{options.fleet}-collector-{options.index}",
             subscriptions=collector_filters(options.index, shared=options.shared),
             session_expiry_s=SESSION_EXPIRY_S,
         )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from device_agent.wire.errors import WireError
+from device_agent.wire.errors import ExplainedError, WireError
 from device_agent.wire.messages import (
     Desired,
     DesiredModel,
@@ -119,7 +119,7 @@ class Controller:
         while not until():
             try:
                 self.tick()
-            except FleetError as error:
+            except ExplainedError as error:
                 complain(str(error))
                 time.sleep(1.0)
         self._link.close()

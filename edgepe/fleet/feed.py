@@ -13,6 +13,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+from device_agent.wire.errors import ExplainedError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
@@ -52,10 +54,13 @@ class Feed:
             await asyncio.sleep(LOOK_EVERY_S)
             if self._listeners == 0:
                 continue
-            seen = await asyncio.to_thread(self._changes)
-            if seen != self._seen:
-                await self._refresh(seen)
-                await asyncio.sleep(SHOW_EVERY_S - LOOK_EVERY_S)
+            try:
+                seen = await asyncio.to_thread(self._changes)
+                if seen != self._seen:
+                    await self._refresh(seen)
+                    await asyncio.sleep(SHOW_EVERY_S - LOOK_EVERY_S)
+            except ExplainedError:  # the store is away; /api/status says so to whoever asks
+                await asyncio.sleep(SHOW_EVERY_S)
 
     async def listen(self) -> AsyncIterator[bytes]:
         """Yield server-sent events until the server stops."""

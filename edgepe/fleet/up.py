@@ -48,6 +48,7 @@ __all__ = ["Fleet", "FleetSettings", "running_fleet"]
 UP_WITHIN_S = 15.0
 LOOK_EVERY_S = 0.5
 HEALTH_AFTER_LOOKS = 20
+ID_CHARS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,7 @@ def running_fleet(settings: FleetSettings) -> Iterator[Fleet]:
         store = stack.enter_context(_opened(folder))
         key = OnlineKey.open(folder / "keys")
         token = secrets.token_urlsafe(24)
-        children = _start_collectors(settings, folder, broker, stack)
+        children = _start_collectors(settings, folder, broker, key, stack)
         controller = _start_controller(folder, broker, key, stack)
         stack.enter_context(_kept_up(broker, children, store))
         stack.enter_context(_served(folder, controller, token, listener))
@@ -157,10 +158,16 @@ def _start_broker(settings: FleetSettings, folder: Path, stack: ExitStack) -> Br
     return broker
 
 
-def _start_collectors(settings: FleetSettings, folder: Path, broker: Broker, stack: ExitStack) -> tuple[Child, ...]:
+def _start_collectors(
+    settings: FleetSettings, folder: Path, broker: Broker, key: OnlineKey, stack: ExitStack
+) -> tuple[Child, ...]:
     shared = GROUP if broker.shared_subscriptions else ""
     children = tuple(
-        Child(collector_command(folder / "fleet.db", broker.address, index=index, shared=shared))
+        Child(
+            collector_command(
+                folder / "fleet.db", broker.address, index=index, shared=shared, fleet=key.keyid[:ID_CHARS]
+            )
+        )
         for index in range(settings.collectors)
     )
     for child in children:
@@ -171,7 +178,7 @@ def _start_collectors(settings: FleetSettings, folder: Path, broker: Broker, sta
 
 def _start_controller(folder: Path, broker: Broker, key: OnlineKey, stack: ExitStack) -> Controller:
     store = stack.enter_context(_opened(folder))
-    link = Link(broker.address, client_id="edgepe-controller")
+    link = Link(broker.address, client_id=f"edgepe-{key.keyid[:ID_CHARS]}-controller")
     controller = Controller(store, link, Repository(folder / "repository"), key)
     stack.enter_context(_thread("controller", lambda stop: controller.run(stop.is_set, _complain)))
     return controller
@@ -200,7 +207,7 @@ def _kept_up(broker: Broker, children: tuple[Child, ...], store: SqliteStore) ->
                     revived.append("broker")
                 for what in revived:
                     store.add_event(_restarted(what))
-            except FleetError as error:
+            except (FleetError, OSError) as error:
                 _complain(str(error))
 
     with _thread("keeper", keep):
