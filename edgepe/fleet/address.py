@@ -1,7 +1,7 @@
 """Where a running fleet can be reached: ``DIR/fleet.json``.
 
 Rules kept here:
-1. Written whole when everything is up, readable by its owner alone (it holds the token), removed at a clean stop.
+1. Written whole when everything is up, readable by its owner alone (it holds the token), removed as the stop begins.
 2. One fleet per DIR: the folder itself is locked while a fleet runs, and the lock vanishes with its holder.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["FleetAddress", "locked", "read_address", "write_address"]
+__all__ = ["FleetAddress", "locked", "read_address", "remove_address", "write_address"]
 
 FILE = "fleet.json"
 SCHEMA = 1
@@ -59,6 +59,11 @@ def write_address(folder: Path, address: FleetAddress) -> None:
     write_atomically(folder / FILE, text + b"\n", mode=PRIVATE)
 
 
+def remove_address(folder: Path) -> None:
+    """Say that no fleet is there."""
+    (folder / FILE).unlink(missing_ok=True)
+
+
 def read_address(folder: Path) -> FleetAddress:
     """Return where the fleet of a folder is.
 
@@ -84,7 +89,7 @@ def read_address(folder: Path) -> FleetAddress:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a fleet's folder alone, and remove its address in the end.
+    """Hold a fleet's folder alone.
 
     Raises:
         FleetError: A fleet runs there already.
@@ -100,7 +105,7 @@ def locked(folder: Path) -> Iterator[None]:
                 expected="one fleet per folder",
                 next_step=f"see edgepe fleet status --dir {folder}, or choose another --dir",
             ) from error
+        remove_address(folder)  # of a fleet that was killed
         yield
-        (folder / FILE).unlink(missing_ok=True)
     finally:
         os.close(handle)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from edgepe.errors import FleetError, UsageError
-from edgepe.fleet.address import FleetAddress, locked, write_address
+from edgepe.fleet.address import FleetAddress, locked, remove_address, write_address
 from edgepe.fleet.api import Api
 from edgepe.fleet.app import make_app
 from edgepe.fleet.broker import LOOPBACK, BrokerAddress, EmbeddedBroker, ExternalBroker, bind_loopback
@@ -143,6 +143,7 @@ def running_fleet(settings: FleetSettings) -> Iterator[Fleet]:
             collectors=tuple(child.pid for child in children),
             started_ms=time.time_ns() // 1_000_000,
         )
+        stack.callback(remove_address, folder)
         write_address(folder, address)
         yield Fleet(address=address, folder=folder)
 
