@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ __all__ = ["LiteRt", "litert_child"]
 PATHS = ("xnnpack", "builtin")
 
 
-def invoke(content: bytes, feeds: Mapping[str, NDArray], path: str, times: int) -> list[dict[str, NDArray]]:
+def invoke(content: bytes, feeds: Mapping[str, NDArray[Any]], path: str, times: int) -> list[dict[str, NDArray[Any]]]:
     """Run the file's one signature several times in a row; runs in the child."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType  # noqa: PLC0415  # only the child needs LiteRT
 
@@ -34,8 +34,8 @@ class LiteRt:
         self._executor = executor
 
     def run(
-        self, content: bytes, feeds: Mapping[str, NDArray], *, path: str = "xnnpack", times: int = 1
-    ) -> list[dict[str, NDArray]]:
+        self, content: bytes, feeds: Mapping[str, NDArray[Any]], *, path: str = "xnnpack", times: int = 1
+    ) -> list[dict[str, NDArray[Any]]]:
         """Return the outputs of each of ``times`` invokes in a row."""
         return self._executor.submit(invoke, content, dict(feeds), path, times).result(timeout=60)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-    from onnx import ModelProto
+    from numpy.typing import ArrayLike, NDArray
+    from onnx import ModelProto, NodeProto
 
 __all__ = ["Graph", "random_graphs", "run_onnx", "small_cnn", "small_cnn_1d", "small_mlp"]
 
@@ -33,8 +33,8 @@ class Graph:
 
     def __init__(self, shape: tuple[int | str, ...], *, seed: int = 0) -> None:
         self.rng = np.random.default_rng(seed)
-        self.nodes: list = []
-        self.initializers: list = []
+        self.nodes: list[NodeProto] = []
+        self.initializers: list[TensorProto] = []
         self.input_shape = shape
         self.shapes: dict[str, tuple[int, ...]] = {"x": tuple(1 if isinstance(d, str) else d for d in shape)}
         self.last = "x"
@@ -44,7 +44,7 @@ class Graph:
         steps = [f"{n.output[0]} = {n.op_type}({', '.join(n.input)})" for n in self.nodes]
         return f"Graph(x{list(self.input_shape)}: {'; '.join(steps)}; shapes {self.shapes})"
 
-    def constant(self, array: NDArray) -> str:
+    def constant(self, array: ArrayLike) -> str:
         """Add a constant."""
         name = f"c{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(np.asarray(array), name))
@@ -62,7 +62,7 @@ class Graph:
         """Add a constant list of integers."""
         return self.constant(np.array(values, np.int64))
 
-    def add(self, op: str, inputs: list[str], shape: tuple[int, ...] = (), **attributes: object) -> str:
+    def add(self, op: str, inputs: list[str], shape: tuple[int, ...] = (), **attributes: Any) -> str:
         """Add a node and return its output, which becomes the last value."""
         name = f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [name], name=f"{op}_{len(self.nodes)}", **attributes))
@@ -70,7 +70,7 @@ class Graph:
         self.last = name
         return name
 
-    def then(self, op: str, *inputs: str, **attributes: object) -> Graph:
+    def then(self, op: str, *inputs: str, **attributes: Any) -> Graph:
         """Add a node that reads the last value first."""
         self.add(op, [self.last, *inputs], **attributes)
         return self
@@ -94,7 +94,7 @@ class Graph:
         return ir.from_proto(self.proto(*outputs))
 
 
-def run_onnx(model: ir.Model, x: NDArray) -> dict[str, NDArray]:
+def run_onnx(model: ir.Model, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Return what onnxruntime computes, by output name."""
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
@@ -136,7 +136,7 @@ def small_cnn() -> Graph:
     return graph.then("Gemm", graph.weight(7, 12 * 4 * 3), graph.normal(7), transB=1)
 
 
-Step = "Callable[[st.DrawFn, Graph, str], None]"
+Step: TypeAlias = "Callable[[st.DrawFn, Graph, str], None]"
 
 
 def _conv(draw: st.DrawFn, g: Graph, x: str) -> None:
@@ -322,9 +322,9 @@ def _global_pool(draw: st.DrawFn, g: Graph, x: str) -> None:
     g.add(draw(st.sampled_from(["GlobalAveragePool", "GlobalMaxPool"])), [x], (n, c, *(1 for _ in sizes)))
 
 
-ANY: tuple[Callable, ...] = (_unary, _binary, _constant_operand, _broadcast, _clip, _softmax, _transpose, _reshape)
+ANY: tuple[Step, ...] = (_unary, _binary, _constant_operand, _broadcast, _clip, _softmax, _transpose, _reshape)
 ANY += (_flatten, _concat, _pad, _unit_axes, _reduce)
-IMAGES: tuple[Callable, ...] = (
+IMAGES: tuple[Step, ...] = (
     _conv,
     _activated_conv,
     _activated_conv,

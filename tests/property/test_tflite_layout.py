@@ -94,8 +94,8 @@ def test_a_planned_reshape_is_the_logical_reshape(
     drawn: tuple[Value, np.ndarray, np.ndarray], data: st.DataObject
 ) -> None:
     value, logical, _ = drawn
-    shape = data.draw(st.permutations([f for size in value.shape for f in ((2, 2) if size == 4 else (size,))]))
-    shape = tuple(shape) if data.draw(st.booleans()) else (prod(value.shape[:1]), prod(value.shape[1:]))
+    factors = data.draw(st.permutations([f for size in value.shape for f in ((2, 2) if size == 4 else (size,))]))
+    shape = tuple(factors) if data.draw(st.booleans()) else (prod(value.shape[:1]), prod(value.shape[1:]))
     plan = plan_reshape(value, shape)
     moved = encode(logical, plan.before).reshape(plan.physical)
     result = Value(tensor=0, physical=plan.physical, layout=plan.layout, shape=shape)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from edgepe.lower.tflite.lowering import IoLayout
+
 RULES = load_target("android").rules
 NETS = [pytest.param(net, id=net.__name__) for net in (small_mlp, small_cnn_1d, small_cnn)]
 
@@ -47,7 +49,7 @@ def rows(model: ir.Model, *floats: str) -> tuple[OpScheme, ...]:
     )
 
 
-def quantized(graph: Graph, *floats: str, io_layout: str = "nhwc", outputs: tuple[str, ...] = ()) -> Quantized:
+def quantized(graph: Graph, *floats: str, io_layout: IoLayout = "nhwc", outputs: tuple[str, ...] = ()) -> Quantized:
     model = graph.model(*outputs)
     ranges = collect_ranges(model, [{"x": x} for x in samples(graph)])
     return quantize_model(model, ranges, rows(model, *floats), RULES, io_layout)

@@ -17,6 +17,8 @@ from tests.onnx_graphs import Graph, run_onnx, small_cnn, small_cnn_1d, small_ml
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from edgepe.lower.tflite.lowering import IoLayout
+
 RELATIVE = 1e-5
 NETS = [pytest.param(net, id=net.__name__) for net in (small_mlp, small_cnn_1d, small_cnn)]
 
@@ -27,11 +29,11 @@ def litert() -> Iterator[LiteRt]:
         yield child
 
 
-def builtins(model: ir.Model, io_layout: str = "nhwc") -> list[Builtin]:
+def builtins(model: ir.Model, io_layout: IoLayout = "nhwc") -> list[Builtin]:
     return [operator.builtin for operator in lower(model, io_layout=io_layout).graph.operators]
 
 
-def check_parity(litert: LiteRt, graph: Graph, io_layout: str, *outputs: str) -> None:
+def check_parity(litert: LiteRt, graph: Graph, io_layout: IoLayout, *outputs: str) -> None:
     model = graph.model(*outputs)
     x = np.random.default_rng(1).standard_normal(graph.shapes["x"]).astype(np.float32)
     wanted = run_onnx(model, x)
@@ -48,7 +50,9 @@ def check_parity(litert: LiteRt, graph: Graph, io_layout: str, *outputs: str) ->
 
 @pytest.mark.parametrize("io_layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("net", NETS)
-def test_a_net_computes_what_onnxruntime_computes(litert: LiteRt, net: Callable[[], Graph], io_layout: str) -> None:
+def test_a_net_computes_what_onnxruntime_computes(
+    litert: LiteRt, net: Callable[[], Graph], io_layout: IoLayout
+) -> None:
     check_parity(litert, net(), io_layout)
 
 
@@ -74,7 +78,11 @@ def test_a_sequence_becomes_an_image_of_height_one() -> None:
 def test_an_image_output_has_channels_last_only_where_asked() -> None:
     graph = Graph((1, 3, 9, 7))
     graph.then("Conv", graph.weight(5, 3, 3, 3))
-    for io_layout, axes, shape in (("nhwc", (0, 2, 3, 1), (1, 7, 5, 5)), ("nchw", (0, 1, 2, 3), (1, 5, 7, 5))):
+    layouts: dict[IoLayout, tuple[tuple[int, ...], tuple[int, ...]]] = {
+        "nhwc": ((0, 2, 3, 1), (1, 7, 5, 5)),
+        "nchw": ((0, 1, 2, 3), (1, 5, 7, 5)),
+    }
+    for io_layout, (axes, shape) in layouts.items():
         lowered = lower(graph.model(), io_layout=io_layout)
         port = lowered.graph.outputs[0]
         assert (port.axes, lowered.graph.tensors[port.tensor].shape) == (axes, shape)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -16,8 +18,11 @@ from edgepe.lower.tflite.flat import (
 )
 from tests.onnx_graphs import small_cnn, small_mlp
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def dense(**changes: object) -> Model:
+
+def dense(options: Mapping[str, int] | None = None) -> Model:
     """Make y = relu(x @ w + b) by hand, with the same numbers in w as in v."""
     weights = np.arange(8, dtype=np.float32).reshape(2, 4)
     scale = Quantization(scale=(0.5, 0.25), axis=0)
@@ -30,7 +35,7 @@ def dense(**changes: object) -> Model:
         Tensor(name="y", shape=(1, 2)),
     )
     first = Operator(builtin=Builtin.FULLY_CONNECTED, inputs=(0, 1, 2), outputs=(3,), activation=Activation.RELU)
-    second = Operator(builtin=Builtin.FULLY_CONNECTED, inputs=(0, 4, 2), outputs=(5,), **changes)
+    second = Operator(builtin=Builtin.FULLY_CONNECTED, inputs=(0, 4, 2), outputs=(5,), options=options or {})
     return Model(
         graph=Graph(
             tensors=tensors,

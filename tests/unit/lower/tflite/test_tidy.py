@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from edgepe.lower.tflite.flat import Builtin, Graph, Operator, Port, Tensor
 from edgepe.lower.tflite.tidy import tidy
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def graph(operators: list[Operator], outputs: list[int], *, names: str = "xabcdef") -> Graph:
+
+def graph(operators: list[Operator], outputs: list[int], *, names: Sequence[str] = "xabcdef") -> Graph:
     return Graph(
         tensors=tuple(Tensor(name=name, shape=(1, 2)) for name in names),
         operators=tuple(operators),
