@@ -34,13 +34,16 @@ def rollout() -> None:
 @click.option(
     "--deadline", type=click.IntRange(1), default=DEADLINE_S, show_default=True, help="Seconds a device may take."
 )
+@click.option("--group", default="", metavar="KEY=NAME", help="Only device=NAME, site=NAME or target=NAME.")
 @click.option("--wait", is_flag=True, help="Show it until it ends; exit 1 if it was reverted.")
 @dir_option
 @json_option
-def start(name: str, version: str, waves: str, deadline: int, folder: Path, *, wait: bool, as_json: bool) -> None:
+def start(
+    *, name: str, version: str, waves: str, deadline: int, group: str, folder: Path, wait: bool, as_json: bool
+) -> None:
     """Start rolling VERSION of the model NAME out to every online device with a bundle for its target."""
     client = fleet_client(folder)
-    started = client.start_rollout(name, version, waves=waves, deadline_s=deadline)
+    started = client.start_rollout(name, version, waves=waves, deadline_s=deadline, group=group)
     while wait and started["state"] in ("RUNNING", "REVERTING"):
         time.sleep(LOOK_EVERY_S)
         started = client.rollout(started["id"])

@@ -311,20 +311,23 @@ class _Scene:
         )
 
     def refuse(self, version: str) -> tuple[Refusal, ...]:
-        """Roll the corrupted version out to all at once; return what each agent said and what it serves since.
+        """Roll the corrupted version out to each device; return what its agent said and what it serves since.
 
         Raises:
             FleetError: An agent took it, or stopped serving.
         """
         before = {row["device"]: row["version"] for row in self.devices()}
-        ended = self._rolled_out(version, "100%")
         said: dict[str, EventJson] = {}
-
-        def all_refused(_: object) -> bool:
-            said.update({row["device"]: row for row in self._refusals(since_ms=ended["started_ms"])})
-            return said.keys() >= before.keys()
-
-        self._look_until(all_refused, within_s=READY_WITHIN_S, what=f"version {version} refused by every agent")
+        for device in before:
+            ended = self._rolled_out(version, "100%", group=f"device={device}")
+            said |= self._refusals(since_ms=ended["started_ms"])
+        if said.keys() < before.keys():
+            raise FleetError(
+                f"version {version} was not refused by every agent",
+                expected=", ".join(before),
+                got=", ".join(said) or "none",
+                next_step="look at the agents' logs, boxes/*/agent.log",
+            )
         made = {row["device"]: row["inferences"] for row in self.devices()}
         self._look_until(
             lambda rows: all(
@@ -345,12 +348,16 @@ class _Scene:
             for row in self.devices()
         )
 
-    def _refusals(self, *, since_ms: int) -> list[EventJson]:
-        """Return the agents' own words on the updates that they ended without taking."""
-        return [row for row in self._client.events() if row["kind"] in REFUSALS and row["time_ms"] >= since_ms]
+    def _refusals(self, *, since_ms: int) -> dict[str, EventJson]:
+        """Return the agents' own words on the updates that they ended without taking, by device."""
+        return {
+            row["device"]: row
+            for row in self._client.events()
+            if row["kind"] in REFUSALS and row["time_ms"] >= since_ms
+        }
 
-    def _rolled_out(self, version: str, waves: str) -> RolloutJson:
-        started = self._client.start_rollout(MODEL, version, waves=waves)
+    def _rolled_out(self, version: str, waves: str, *, group: str = "") -> RolloutJson:
+        started = self._client.start_rollout(MODEL, version, waves=waves, group=group)
         end = time.monotonic() + ROLLOUT_WITHIN_S
         while time.monotonic() < end:
             now = self._client.rollout(started["id"])

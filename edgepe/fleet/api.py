@@ -51,6 +51,7 @@ class RolloutRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     version: str
     waves: str = WAVES
     deadline_s: int = DEADLINE_S
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,11 @@ class Api:
         try:
             rollout = await run_sync(
                 lambda: self.controller.start_rollout(
-                    name=wanted.name, version=wanted.version, waves=wanted.waves, deadline_s=wanted.deadline_s
+                    name=wanted.name,
+                    version=wanted.version,
+                    waves=wanted.waves,
+                    deadline_s=wanted.deadline_s,
+                    group=wanted.group,
                 )
             )
         except UsageError:

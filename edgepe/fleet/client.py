@@ -100,7 +100,7 @@ class FleetClient:
         return cast("list[EventJson]", self._ask("GET", f"/api/events?limit={limit}")["events"])
 
     def start_rollout(
-        self, name: str, version: str, *, waves: str = WAVES, deadline_s: int = DEADLINE_S
+        self, name: str, version: str, *, waves: str = WAVES, deadline_s: int = DEADLINE_S, group: str = ""
     ) -> RolloutJson:
         """Start a roll-out and return it.
 
@@ -108,7 +108,7 @@ class FleetClient:
             UsageError: The request makes no sense.
             FleetError: Not now, or no device can take the version.
         """
-        body = {"name": name, "version": version, "waves": waves, "deadline_s": deadline_s}
+        body = {"name": name, "version": version, "waves": waves, "deadline_s": deadline_s, "group": group}
         return cast("RolloutJson", self._ask("POST", "/api/rollouts", json.dumps(body)))
 
     def stream(self) -> Iterator[FleetJson]:

@@ -28,7 +28,7 @@ from device_agent.wire.messages import (
 )
 from device_agent.wire.topics import Topics
 from edgepe.errors import FleetError
-from edgepe.fleet.rollout import Action, Candidate, Fact, Phase, Rollout, plan, step
+from edgepe.fleet.rollout import Action, Candidate, Fact, Phase, Rollout, members, plan, step
 from edgepe.fleet.store import DesiredRow, EventRow, RolloutRow
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ class Controller:
         self._published_on = 0
         self._pruned_ms = 0
 
-    def start_rollout(self, *, name: str, version: str, waves: str, deadline_s: int) -> Rollout:
+    def start_rollout(self, *, name: str, version: str, waves: str, deadline_s: int, group: str = "") -> Rollout:
         """Plan a roll-out and keep it; :meth:`tick` carries it out. May be called from any thread.
 
         Raises:
-            UsageError: The waves make no sense.
-            FleetError: One is running, or no device can take the version.
+            UsageError: The waves or the group make no sense.
+            FleetError: One is running, the group is empty, or no device can take the version.
         """
         with self._lock:
             running = self._open_rollout()
@@ -87,7 +87,7 @@ class Controller:
                 version=version,
                 waves=waves,
                 deadline_ms=deadline_s * 1000,
-                candidates=self._candidates(name),
+                candidates=members(self._candidates(name), group),
                 published=frozenset(
                     (one.version, one.target) for one in self._repository.bundles() if one.name == name
                 ),

@@ -32,12 +32,14 @@ __all__ = [
     "Phase",
     "Rollout",
     "Standing",
+    "members",
     "parse_waves",
     "plan",
     "step",
 ]
 
 _HUNDRED = 100
+GROUP_KEYS = ("device", "site", "target")
 
 FAILURES = frozenset({State.REJECTED, State.FAILED, State.ROLLED_BACK, State.CANCELLED, State.TIMED_OUT})
 AT_REST = FAILURES | {State.IDLE, State.COMMITTED}
@@ -182,6 +184,39 @@ def parse_waves(text: str) -> tuple[tuple[int, bool], ...]:
             )
         waves.append((int(number), percent))
     return tuple(waves)
+
+
+def members(candidates: Iterable[Candidate], group: str) -> tuple[Candidate, ...]:
+    """Return the devices of a group, in their order.
+
+    Args:
+        candidates: The whole fleet.
+        group: ``device=NAME``, ``site=NAME`` or ``target=NAME``; empty is the whole fleet.
+
+    Raises:
+        UsageError: The group is not of that form.
+        FleetError: No device is in it.
+    """
+    fleet = tuple(candidates)
+    if not group:
+        return fleet
+    key, equals, value = group.partition("=")
+    if key not in GROUP_KEYS or not equals:
+        raise UsageError(
+            "a group is not understood",
+            expected=" or ".join(f"{name}=NAME" for name in GROUP_KEYS),
+            got=ascii(group)[1:-1],
+            next_step="leave --group out for the whole fleet",
+        )
+    chosen = tuple(one for one in fleet if getattr(one, key) == value)
+    if not chosen:
+        raise FleetError(
+            f"no device is in the group {group}",
+            expected=f"one of {', '.join(sorted({getattr(one, key) for one in fleet})) or 'no device at all'}",
+            got=value,
+            next_step="see edgepe fleet devices",
+        )
+    return chosen
 
 
 def plan(

@@ -193,6 +193,7 @@ class RolloutRequestJson(TypedDict, total=False):
     version: str
     waves: str
     deadline_s: int
+    group: str
 
 
 class EventJson(TypedDict):

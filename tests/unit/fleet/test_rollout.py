@@ -7,7 +7,7 @@ import pytest
 
 from device_agent.wire.messages import State
 from edgepe.errors import FleetError, UsageError
-from edgepe.fleet.rollout import Action, Candidate, Fact, Phase, Rollout, Standing, parse_waves, plan, step
+from edgepe.fleet.rollout import Action, Candidate, Fact, Phase, Rollout, Standing, members, parse_waves, plan, step
 
 PUBLISHED = frozenset({("1", "pi"), ("2", "pi"), ("2", "jetson")})
 
@@ -56,6 +56,31 @@ def test_a_wave_that_makes_no_sense_is_refused(waves: str) -> None:
 def test_waves_that_leave_devices_out_are_refused() -> None:
     with pytest.raises(UsageError, match="does not reach every device"):
         planned(candidate("a"), candidate("b"), waves="1")
+
+
+@pytest.mark.parametrize(
+    ("group", "devices"),
+    [
+        pytest.param("", ["a", "b"], id="the whole fleet"),
+        pytest.param("device=b", ["b"], id="one device"),
+        pytest.param("target=pi", ["a"], id="one kind of board"),
+        pytest.param("site=lab", ["a", "b"], id="one site"),
+    ],
+)
+def test_a_group_is_chosen_by_device_site_or_target(group: str, devices: list[str]) -> None:
+    chosen = members([candidate("a"), candidate("b", target="jetson")], group)
+    assert [one.device for one in chosen] == devices
+
+
+@pytest.mark.parametrize("group", ["colour=red", "device", "=a"])
+def test_a_group_that_makes_no_sense_is_refused(group: str) -> None:
+    with pytest.raises(UsageError, match="a group is not understood"):
+        members([candidate("a")], group)
+
+
+def test_a_group_without_devices_names_those_there_are() -> None:
+    with pytest.raises(FleetError, match="expected: one of jetson, pi"):
+        members([candidate("a"), candidate("b", target="jetson")], "target=phone")
 
 
 def test_devices_that_cannot_take_part_are_left_out_with_a_reason() -> None:
