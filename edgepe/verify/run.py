@@ -28,10 +28,28 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
-__all__ = ["RunResult", "run_artifact"]
+__all__ = ["HOST", "Child", "RunResult", "run_artifact"]
 
 BATCH = 32
 TIMEOUT_S = 600.0
+MODULE = "edgepe.verify.child"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """How a child process is started.
+
+    Attributes:
+        command: The interpreter, its arguments included.
+        environment: Its whole environment; this process's where None.
+    """
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] | None = None
+
+
+HOST = Child(command=(sys.executable,))
+"""This very interpreter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +101,7 @@ def run_artifact(
     timings: int = 0,
     batch: int = BATCH,
     timeout_s: float = TIMEOUT_S,
+    child: Child = HOST,
 ) -> RunResult:
     """Run an artifact over samples in a child process.
 
@@ -95,6 +114,7 @@ def run_artifact(
         timings: Runs to time, on one sample each.
         batch: Samples in one run where the artifact leaves its batch open.
         timeout_s: Seconds after which the child is killed.
+        child: What runs it: this host, or an emulated machine.
 
     Raises:
         DataError: There are no samples, or the inputs differ in their number.
@@ -114,7 +134,7 @@ def run_artifact(
             names=names,
         )
         write_json(folder, job)
-        result = await_child(folder, path, timeout_s=timeout_s)
+        result = await_child(child, folder, path, timeout_s=timeout_s)
         outputs = read_arrays(folder / "outputs.npz", result.names)
     return RunResult(
         outputs=outputs,
@@ -139,15 +159,17 @@ def check_counts(inputs: Arrays) -> None:
         raise DataError("The samples to run do not fit together.", expected="the same number, at least 1", got=counts)
 
 
-def await_child(folder: Path, path: Path, *, timeout_s: float) -> Result:
+def await_child(child: Child, folder: Path, path: Path, *, timeout_s: float) -> Result:
     """Start the child, wait for it, and return its result.
 
     Raises:
         VerifyError: Rule 2.
     """
-    command = [sys.executable, "-m", "edgepe.verify.child", str(folder)]
+    command = [*child.command, "-m", MODULE, str(folder)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603 - our own module
+        done = subprocess.run(  # noqa: S603 - our own module
+            command, env=child.environment, capture_output=True, timeout=timeout_s, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise VerifyError(
             f"The runtime did not finish {path.name}.", expected=f"at most {timeout_s:g} s", got="killed"
