@@ -34,7 +34,7 @@ test: $(VENV)/.dev ## run every test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 # The agent alone on the oldest Python it promises; JetPack 6 has 3.10.
-PYTHON310 ?= $(firstword $(shell command -v python3.10) $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10))
+PYTHON310 ?= $(firstword $(shell python3.10 -c "import sys; print(sys.executable)" 2>/dev/null) $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10))
 .PHONY: test-agent-3.10
 test-agent-3.10: ## the agent's tests on Python 3.10, where that interpreter exists
 ifeq ($(PYTHON310),)
@@ -42,8 +42,8 @@ ifeq ($(PYTHON310),)
 else
 	$(PYTHON310) -m venv .venv-3.10
 	.venv-3.10/bin/python -m pip install --quiet --disable-pip-version-check --constraint .constraints.txt \
-	  --editable '.[agent-ort,agent-tflite]' hypothesis pytest pytest-timeout
-	.venv-3.10/bin/python -m pytest tests/unit/device_agent tests/property/device_agent tests/golden $(ARGS)
+	  --editable '.[agent-ort,agent-tflite]' hypothesis onnx pytest pytest-timeout
+	.venv-3.10/bin/python -m pytest tests/unit/device_agent tests/property/device_agent tests/golden/test_wire_bytes.py $(ARGS)
 endif
 
 lint: $(VENV)/.dev ## ruff, mypy strict, import-linter
