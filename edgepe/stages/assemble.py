@@ -17,6 +17,7 @@ from device_agent.wire.manifest import Manifest, MetricClaim, OpRow
 from edgepe.bundle.golden import GOLDEN_FILE, golden_bytes, golden_rows, golden_terms
 from edgepe.bundle.pack import file_entries
 from edgepe.graph.work import predict_us
+from edgepe.stages.board import BOARD, board_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +67,7 @@ def assemble(
         predicted_latency_us=None if predicted is None else round(predicted),
         baseline=_class_frequencies(trial.run.outputs),
         golden=golden_terms(golden[1], artifact.precision),
+        extra=((BOARD, board_text(target)),),
     )
     return manifest, files
 

@@ -3,6 +3,8 @@
 Rules kept here:
 1. The target's format chooses the lowering, its rules the schemes; the float graph is not changed.
 2. Calibrated ranges are asked for only where a precision needs them.
+3. An int8 artifact that does a twentieth or more of its multiply-accumulates in float is called ``mixed``; one that
+   does all of them in float is refused: it would be its float twin under another name.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 
 from device_agent.wire.manifest import TensorSpec
 from edgepe.errors import UnsupportedOpError
+from edgepe.graph.work import count_work
 from edgepe.lower.onnx_file import onnx_bytes
 from edgepe.quantize.assign import assign
 from edgepe.scheme import Precision
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["Artifact", "Edge", "graph_edges", "make_artifact", "permuted"]
 
 Axes = tuple[int, ...]
+
+FLOAT_SHARE = 0.05
+"""Rule 3: from this share of float multiply-accumulates on, an int8 artifact is ``mixed``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +78,7 @@ class Artifact:
     """A model file for a target.
 
     Attributes:
-        precision: What it was made at.
+        precision: What it came to; ``mixed`` where much of an int8 artifact's arithmetic stays in float, rule 3.
         data: The bytes of the file.
         schemes: One row per node of the float graph.
         inputs: How its inputs lie.
@@ -101,15 +107,38 @@ def make_artifact(captured: Captured, target: Target, precision: Precision, rang
     schemes = assign(captured.model, target, precision=precision, ranges=ranges)
     if target.format == "tflite":
         return _tflite(captured, target, precision, schemes, ranges)
+    made, schemes = _onnx(captured.model, target, precision, schemes, ranges)
     return Artifact(
-        precision=precision,
-        data=onnx_bytes(
-            _onnx(captured.model, target, precision, schemes, ranges), opset_max=target.opset_max, ir_max=target.ir_max
-        ),
+        precision=whole(precision, schemes, captured.model),
+        data=onnx_bytes(made, opset_max=target.opset_max, ir_max=target.ir_max),
         schemes=schemes,
         inputs=graph_edges(captured),
         outputs=tuple(_same_order(port) for port in captured.outputs),
     )
+
+
+def whole(precision: Precision, schemes: tuple[OpScheme, ...], model: ir.Model) -> Precision:
+    """Return what to call an artifact by the precisions of its operators (rule 3).
+
+    Raises:
+        UnsupportedOpError: It was to be int8, and no operator is.
+    """
+    if precision not in (Precision.INT8, Precision.MIXED):
+        return precision
+    macs = {work.node: work.macs for work in count_work(model)}
+    heavy = [scheme for scheme in schemes if macs[scheme.node]]
+    done = sum(macs[scheme.node] for scheme in heavy if scheme.precision is Precision.INT8)
+    if heavy and not done:
+        why = "; ".join(dict.fromkeys(f"{row.op}: {row.detail or row.reason}" for row in heavy))
+        raise UnsupportedOpError(
+            f"no operator with weights can be int8 by the target's rules ({why})",
+            op=heavy[0].op,
+            node=heavy[0].node,
+            expected="at least one Conv, Gemm or MatMul that the target's int8 kernels take",
+            next_step="choose --precision fp16 or fp32",
+        )
+    total = sum(macs.values())
+    return Precision.MIXED if total and (total - done) >= FLOAT_SHARE * total else Precision.INT8
 
 
 def graph_edges(captured: Captured) -> tuple[Edge, ...]:
@@ -125,16 +154,17 @@ def permuted(outputs: Mapping[str, NDArray[np.generic]], edges: tuple[Edge, ...]
 
 def _onnx(
     model: ir.Model, target: Target, precision: Precision, schemes: tuple[OpScheme, ...], ranges: Ranges | None
-) -> ir.Model:
+) -> tuple[ir.Model, tuple[OpScheme, ...]]:
     if precision is Precision.FP32:
-        return model
+        return model, schemes
     if precision is Precision.FP16:
         from edgepe.quantize.fp16 import to_fp16  # noqa: PLC0415 - one precision of several
 
-        return to_fp16(model, schemes)
-    from edgepe.quantize.apply_onnx import apply_onnx  # noqa: PLC0415 - one precision of several
+        return to_fp16(model, schemes), schemes
+    from edgepe.quantize.apply_onnx import apply_onnx, floored  # noqa: PLC0415 - one precision of several
 
-    return apply_onnx(model, schemes, ranges or {}, target.rules)
+    made = apply_onnx(model, schemes, ranges or {}, target.rules)
+    return made, floored(model, schemes, ranges or {}, target.rules)
 
 
 def _tflite(
@@ -164,7 +194,7 @@ def _tflite(
         quantized = quantize_graph(lowered, ranges or {}, schemes, target.rules)
         made, schemes = quantized.model, quantized.schemes
     return Artifact(
-        precision=precision,
+        precision=whole(precision, schemes, captured.model),
         data=serialize(made),
         schemes=schemes,
         inputs=tuple(_edge(port, *edges[port.name]) for port in captured.inputs),

@@ -22,8 +22,8 @@ from edgepe.data import load_dataset
 from edgepe.errors import DataError
 from edgepe.metrics import metric
 from edgepe.scheme import Precision
+from edgepe.stages.board import target_of
 from edgepe.stages.samples import Samples
-from edgepe.target import load_target
 from edgepe.verify.run import RunResult, run_artifact
 from edgepe.verify.standin import StandIn, stand_in
 
@@ -148,7 +148,7 @@ def bench(path: Path, against: Path | None = None) -> tuple[Bench, ...]:
 
 
 def _judge(bundle: Bundle) -> StandIn:
-    return stand_in(load_target(bundle.manifest.target), Precision(bundle.manifest.precision))
+    return stand_in(target_of(bundle.manifest), Precision(bundle.manifest.precision))
 
 
 def _evidence(path: Path) -> str:

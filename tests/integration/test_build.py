@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,9 +21,6 @@ from torch import nn
 from device_agent.runtime.base import open_runtime
 from device_agent.runtime.golden import check_golden, read_golden
 from edgepe.bundle import read_bundle, read_evidence
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("build")]
 
@@ -330,3 +328,24 @@ def test_a_damaged_bundle_is_refused_by_verify(
     done = workplace.run("verify", str(tmp_path / "bad.edge"))
     assert done.returncode == 1
     assert "no whole bundle" in done.stderr
+
+
+def test_a_bundle_for_the_user_s_own_board_can_be_verified_without_its_profile(workplace: Workplace) -> None:
+    profile = (Path(__file__).parents[2] / "targets" / "raspberry-pi-5.toml").read_text(encoding="utf8")
+    own = profile.replace('name = "raspberry-pi-5"', 'name = "kiosk"').replace(
+        'aliases = ["raspberry-pi"]', "aliases = []"
+    )
+    (workplace.folder / "kiosk.toml").write_text(own)
+    row = workplace.json(*CNN, *DATA, "--target", "kiosk.toml", "--out", "kiosk")["bundles"][0]
+    (workplace.folder / "kiosk.toml").unlink()
+    check = workplace.json("verify", row["path"])
+    assert check["passed"]
+    assert check["scored_on"] == row["scored_on"]
+
+
+def test_what_the_jetson_cannot_run_in_int8_is_an_attempt_with_its_reason(workplace: Workplace) -> None:
+    row = workplace.json(*("build", "mlp.onnx", "--calibration", "flat.npz", "--out", "vector", "--target", "jetson"))[
+        "bundles"
+    ][0]
+    assert row["precision"] == "fp16"
+    assert "a product with a vector is bound by memory" in row["why"]
