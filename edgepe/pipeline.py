@@ -18,6 +18,7 @@ from device_agent.wire.errors import WireError
 from device_agent.wire.topics import check_id
 from edgepe.bundle.evidence import write_evidence
 from edgepe.bundle.pack import write_bundle
+from edgepe.bundle.report import write_report
 from edgepe.capture import Captured, capture, source_name, wants_shapes
 from edgepe.contract import Contract
 from edgepe.data import Dataset, check_informative, load_dataset
@@ -28,9 +29,11 @@ from edgepe.quantize.calibrate import collect_ranges
 from edgepe.quantize.search import Found, search
 from edgepe.scheme import Precision
 from edgepe.signature import Signature, load_signature
-from edgepe.stages.assemble import assemble, evidence_of, why
+from edgepe.stages.assemble import assemble, why
 from edgepe.stages.built import Built
 from edgepe.stages.candidate import graph_edges
+from edgepe.stages.evidence import evidence_of
+from edgepe.stages.layers import layer_evidence
 from edgepe.stages.samples import BATCH, Samples, choose_metric, input_specs, ports_of
 from edgepe.stages.trial import Ground, Trial, Trials
 from edgepe.verify.run import run_artifact
@@ -205,7 +208,19 @@ def _write(request: Request, name: str, ground: Ground, target: Target, *, found
     path = request.out / f"{name}-{request.version}-{target.name}.edge"
     write_bundle(path, manifest, files)
     data = path.read_bytes()
-    write_evidence(path, evidence_of(target, found, sha256=hashlib.sha256(data).hexdigest()))
+    reason = why(target, found, asked=request.precision is not None)
+    evidence = evidence_of(
+        ground,
+        target,
+        found,
+        twin,
+        source=request.source,
+        why=reason,
+        layers=layer_evidence(ground, trial, twin),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    write_evidence(path, evidence)
+    write_report(path, manifest, evidence)
     verdict = found.attempt.verdict
     if verdict is None:
         message = "an artifact that ships has been judged"
@@ -226,5 +241,5 @@ def _write(request: Request, name: str, ground: Ground, target: Target, *, found
         float_latency_us=twin.latency_us,
         latency_is=trial.latency_is,
         verdict=verdict,
-        why=why(target, found, asked=request.precision is not None),
+        why=reason,
     )

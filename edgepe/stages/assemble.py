@@ -1,14 +1,12 @@
-"""Put a bundle together: manifest, golden vectors, and the evidence that lies beside it.
+"""Put a bundle together: manifest and golden vectors, and say why it has its precision.
 
 Rules kept here:
-1. Nothing measured in time goes into the bundle; times, host and attempts are evidence.
+1. Nothing measured in time goes into the bundle; times, host and attempts are evidence (``evidence``).
 2. Golden inputs are samples of the evaluation data, golden outputs what the stand-in made of them.
 """
 
 from __future__ import annotations
 
-import platform
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
-__all__ = ["assemble", "evidence_of", "why"]
+__all__ = ["assemble", "why"]
 
 CLASSES_FROM = 2  # outputs with at least so many columns are classes
 
@@ -84,38 +82,6 @@ def why(target: Target, found: Found[Trial], *, asked: bool) -> str:
     return f"first of {order}, {'holds the contract' if bounds else 'no bound was set'}"
 
 
-def evidence_of(target: Target, found: Found[Trial], *, sha256: str) -> dict[str, object]:
-    """Return what was measured and tried, as JSON values.
-
-    Args:
-        target: The board.
-        found: The search's result.
-        sha256: Digest of the bundle that this is the evidence of.
-    """
-    trial = found.artifact
-    run = trial.run
-    return {
-        "schema": 1,
-        "bundle_sha256": sha256,
-        "target": target.name,
-        "scored_on": trial.judge.label,
-        "host": {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()},
-        "runtime": {"name": run.runtime, "version": run.version},
-        "comparison": asdict(trial.comparison),
-        "latency": {
-            "us": trial.latency_us,
-            "is": trial.latency_is,
-            "p99_us": run.p99_us,
-            "load_us": run.load_ns / 1000,
-            "cold_us": run.cold_ns / 1000,
-            "cost_table": target.cost.source if target.cost else "",
-        },
-        "rss_bytes": run.rss_bytes,
-        "model_rss_bytes": run.model_bytes,
-        "attempts": [_attempt(attempt) for attempt in found.attempts],
-    }
-
-
 def _golden(ground: Ground, trial: Trial) -> tuple[Arrays, Arrays]:
     rows = golden_rows(ground.evaluation.data)
     inputs = {spec.name: ground.evaluation.data.inputs[spec.name][rows] for spec in trial.inputs}
@@ -149,14 +115,3 @@ def _failure(attempt: Attempt) -> str:
     return (
         f"{attempt.precision} breaks {', '.join(f'{bound.kind} by {bound.over:g}' for bound in attempt.verdict.broken)}"
     )
-
-
-def _attempt(attempt: Attempt) -> dict[str, object]:
-    bounds = attempt.verdict.bounds if attempt.verdict else ()
-    return {
-        "precision": str(attempt.precision),
-        "held": attempt.held,
-        "error": attempt.error,
-        "measured": asdict(attempt.measured) if attempt.measured else None,
-        "bounds": [asdict(bound) for bound in bounds],
-    }
