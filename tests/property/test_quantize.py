@@ -24,7 +24,7 @@ from edgepe.quantize.affine import (
 )
 from edgepe.quantize.apply_onnx import apply_onnx
 from edgepe.quantize.assign import assign
-from edgepe.quantize.calibrate import MinMaxObserver, PercentileObserver, Range, collect_ranges
+from edgepe.quantize.calibrate import Range, collect_ranges
 from edgepe.quantize.compact import short_name
 from edgepe.target import load_target
 from tests.small_graphs import feeds, graph, normal, run
@@ -83,17 +83,6 @@ def test_a_bias_never_overflows_and_is_kept(weights: np.ndarray, bias: np.ndarra
     assert np.abs(integers.astype(np.int64)).max() <= BIAS_LIMIT * 1.001
     error = np.abs(integers.astype(np.float64) * affine.scale - bias)
     assert (error <= affine.scale.astype(np.float64) * 0.51 + 1e-6 * np.abs(bias)).all()
-
-
-@given(st.lists(hnp.arrays(np.float32, st.integers(1, 40), elements=FLOATS), min_size=1, max_size=8))
-def test_observers_do_not_depend_on_the_order_of_batches(batches: list[np.ndarray]) -> None:
-    for make in (MinMaxObserver, lambda: PercentileObserver(percent=100.0)):
-        there, back = make(), make()
-        for batch in batches:
-            there.update(batch)
-        for batch in reversed(batches):
-            back.update(batch)
-        assert there.range() == back.range()
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
