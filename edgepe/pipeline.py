@@ -20,6 +20,7 @@ from edgepe.bundle.evidence import write_evidence
 from edgepe.bundle.pack import write_bundle
 from edgepe.bundle.report import write_report
 from edgepe.capture import Captured, capture, source_name, wants_shapes
+from edgepe.capture.footprint import check_fits
 from edgepe.contract import Contract
 from edgepe.data import Dataset, check_informative, load_dataset
 from edgepe.errors import UsageError
@@ -80,6 +81,7 @@ class Request:
         weights: For a factory.
         signature: TOML file with preprocessing and labels.
         shapes: Input name → shape for open dimensions.
+        outputs: Values to cut the graph at; the model's own where empty.
         metric: Name of the metric; by the labels where None.
         max_drop: See :class:`edgepe.contract.Contract`.
         max_bytes: Likewise.
@@ -97,6 +99,7 @@ class Request:
     weights: Path | None = None
     signature: Path | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
     metric: str | None = None
     max_drop: float | None = None
     max_bytes: int | None = None
@@ -150,6 +153,8 @@ def _prepare(request: Request, folder: Path, talk: Watch) -> Ground:
     check_informative(calibration)
     evaluation = load_dataset(request.evaluation) if request.evaluation else calibration
     captured = _capture(request, calibration, signature, talk)
+    for target in request.targets:
+        check_fits(captured.model, target, request.precisions(target))
     edges = graph_edges(captured)
     samples = Samples.fitting(calibration, input_specs(edges, calibration, signature))
     scored = Samples.fitting(evaluation, input_specs(edges, evaluation, signature))
@@ -177,6 +182,7 @@ def _capture(request: Request, calibration: Dataset, signature: Signature, talk:
         weights=request.weights,
         shapes=request.shapes,
         inputs=ports_of(calibration, signature) if wants_shapes(request.source) else (),
+        outputs=request.outputs,
     )
 
 

@@ -44,6 +44,7 @@ def capture(
     weights: Path | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     inputs: tuple[Port, ...] = (),
+    outputs: tuple[str, ...] = (),
     talk: Callable[[str], None] | None = None,
 ) -> Captured:
     """Return the source as one deterministic float graph.
@@ -55,6 +56,7 @@ def capture(
         shapes: Input name → shape for dimensions that the graph leaves open; -1 keeps the batch open.
         inputs: For a factory: what it is called with, in order, as the data has it. An empty name takes the name of the
             parameter of ``forward``.
+        outputs: Values to cut the graph at; none keeps the model's own.
         talk: Told what is going on, for steps that take seconds.
 
     Raises:
@@ -69,7 +71,12 @@ def capture(
         with needs_extra("torch", wanted_by=f"capturing {text}"):
             from edgepe.capture.torch_module import capture_factory  # noqa: PLC0415 - torch is an extra
         return capture_factory(
-            text, name=source_name(text), weights=weights, inputs=_shaped(inputs, shapes or {}), talk=talk
+            text,
+            name=source_name(text),
+            weights=weights,
+            inputs=_shaped(inputs, shapes or {}),
+            outputs=outputs,
+            talk=talk,
         )
     if weights is not None:
         raise UsageError(
@@ -80,7 +87,7 @@ def capture(
         )
     with needs_extra("compile", wanted_by=f"capturing {text}"):
         from edgepe.capture.onnx_source import capture_onnx  # noqa: PLC0415 - onnx is an extra
-    return capture_onnx(_onnx_file(Path(text)), name=source_name(text), shapes=shapes or {})
+    return capture_onnx(_onnx_file(Path(text)), name=source_name(text), shapes=shapes or {}, outputs=outputs)
 
 
 def _onnx_file(path: Path) -> Path:

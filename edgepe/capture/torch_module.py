@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from edgepe.capture.captured import Captured, Deterministic, Port
-from edgepe.capture.onnx_source import captured_from
+from edgepe.capture.finish import captured_from
 from edgepe.capture.weights import load_weights
 from edgepe.errors import CaptureError, UsageError
 from edgepe.wording import first_line
@@ -44,6 +44,7 @@ def capture_factory(
     name: str,
     weights: Path | None,
     inputs: tuple[Port, ...],
+    outputs: tuple[str, ...] = (),
     talk: Callable[[str], None] | None = None,
 ) -> Captured:
     """Return what ``package.module:factory`` makes as a captured model.
@@ -53,6 +54,7 @@ def capture_factory(
         name: The model's name.
         weights: Safetensors or a state dict; None takes the module as the factory made it.
         inputs: What the module is called with, in order; the batch first.
+        outputs: Values to cut the graph at; none keeps the module's own.
         talk: Told before the export, which takes seconds.
 
     Raises:
@@ -63,11 +65,16 @@ def capture_factory(
     module = _make(source)
     if weights is not None:
         load_weights(module, weights)
-    return capture_module(module, name=name, inputs=inputs, talk=talk)
+    return capture_module(module, name=name, inputs=inputs, outputs=outputs, talk=talk)
 
 
 def capture_module(
-    module: nn.Module, *, name: str, inputs: tuple[Port, ...], talk: Callable[[str], None] | None = None
+    module: nn.Module,
+    *,
+    name: str,
+    inputs: tuple[Port, ...],
+    outputs: tuple[str, ...] = (),
+    talk: Callable[[str], None] | None = None,
 ) -> Captured:
     """Return a module as a captured model.
 
@@ -75,6 +82,7 @@ def capture_module(
         module: The module; a copy of nothing is made, so its layers with ``deterministic()`` are replaced in place.
         name: The model's name.
         inputs: What it is called with, in order; a first dimension of -1 stays open.
+        outputs: Values to cut the graph at; none keeps the module's own.
         talk: Told before the export.
 
     Raises:
@@ -90,7 +98,7 @@ def capture_module(
         talk(f"exporting {name}")
     module = make_deterministic(module).eval()
     named = _named(module, inputs)
-    return captured_from(_export(module, named), name=name)
+    return captured_from(_export(module, named), name=name, outputs=outputs)
 
 
 def make_deterministic(module: nn.Module) -> nn.Module:

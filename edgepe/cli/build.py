@@ -34,6 +34,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--max-latency-us", type=float, help="Largest latency of one inference, µs.")
 @click.option("--precision", type=click.Choice(["auto", "int8", "fp16", "fp32"]), default="auto", show_default=True)
 @click.option("--shape", "shapes", multiple=True, help="NAME=1,3,224,224 for open dimensions; -1 keeps the batch open.")
+@click.option("--outputs", default="", help="NAME,NAME cuts the graph at these values, e.g. before a detector's NMS.")
 @click.option("--weights", type=FILE, help="Weights of package.module:factory: safetensors or a state dict.")
 @click.option("--signature", type=FILE, help=".toml with raw layout, scale, mean, std per input, and labels.")
 @click.option("--name", help="Name of the model; default: of the file or the factory.")
@@ -47,6 +48,7 @@ def build(
     targets: tuple[str, ...],
     precision: str,
     shapes: tuple[str, ...],
+    outputs: str,
     as_json: bool,
     **options: object,
 ) -> None:
@@ -67,6 +69,7 @@ def build(
         targets=loaded,
         precision=None if precision == "auto" else Precision(precision),
         shapes=read_shapes(shapes),
+        outputs=tuple(name.strip() for name in outputs.split(",") if name.strip()),
         **options,  # type: ignore[arg-type] # click has given each option its type
     )
     with Progress() as progress:

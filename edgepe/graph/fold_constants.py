@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,11 +42,28 @@ class FoldConstants(ir.passes.InPlacePass):
         for node in list(model.graph):
             if any(output.is_graph_output() for output in node.outputs):
                 continue
-            results = _static_shape(node) or _evaluate(node, opset)
+            results = _static_shape(node) or _picked_size(node) or _evaluate(node, opset)
             if results is not None:
                 _replace(model.graph, node, results)
                 changed = True
         return ir.passes.PassResult(model, modified=changed)
+
+
+def _picked_size(node: ir.Node) -> list[NDArray[np.generic]] | None:
+    """Return the known sizes that a Gather picks out of a shape which is open elsewhere."""
+    source = node.inputs[0] if node.op_type == "Gather" and not node.domain else None
+    shape = None if source is None else source.producer()
+    places = node.inputs[1].const_value if source is not None and node.inputs[1] is not None else None
+    if shape is None or places is None or shape.op_type != "Shape" or shape.inputs[0] is None:
+        return None
+    dims = shape.inputs[0].shape
+    if dims is None or {"start", "end"} & set(shape.attributes):
+        return None
+    axes = places.numpy()
+    if not np.isin(axes, np.arange(-len(dims), len(dims))).all():
+        return None
+    sizes = [dims[int(axis)] for axis in np.ravel(axes)]
+    return [np.array(sizes, np.int64).reshape(axes.shape)] if all(isinstance(size, int) for size in sizes) else None
 
 
 def _static_shape(node: ir.Node) -> list[NDArray[np.generic]] | None:
@@ -69,6 +87,8 @@ def _evaluate(node: ir.Node, opset: int) -> list[NDArray[np.generic]] | None:
         attribute.type in {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS} for attribute in node.attributes.values()
     ):
         return None
+    if _claimed_bytes(node) > GROWTH_LIMIT_BYTES + sum(tensor.nbytes for tensor in constant if tensor is not None):
+        return None
     feeds = {
         str(value.name): tensor.numpy() for value, tensor in zip(inputs, constant, strict=True) if tensor is not None
     }
@@ -78,6 +98,15 @@ def _evaluate(node: ir.Node, opset: int) -> list[NDArray[np.generic]] | None:
         return None
     grown = sum(array.nbytes for array in results) - sum(array.nbytes for array in feeds.values())
     return None if grown > GROWTH_LIMIT_BYTES else results
+
+
+def _claimed_bytes(node: ir.Node) -> float:
+    """Return how large the results will be, as far as their shapes are known: what is too large is not computed."""
+    return sum(
+        prod(value.shape.numpy()) * value.dtype.itemsize
+        for value in node.outputs
+        if value.shape is not None and value.dtype is not None and value.shape.is_static()
+    )
 
 
 def _run_alone(node: ir.Node, opset: int, feeds: dict[str, NDArray[np.generic]]) -> list[NDArray[np.generic]]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     DeduplicateInitializersPass,
-    IdentityEliminationPass,
     InlinePass,
     LiftConstantsToInitializersPass,
     NameFixPass,
@@ -18,16 +17,18 @@ from onnx_ir.passes.common import (
 )
 
 from edgepe.graph.fold_batchnorm import FoldBatchNorm
+from edgepe.graph.fold_branches import FoldBranches
 from edgepe.graph.fold_constants import FoldConstants
 from edgepe.graph.global_pool import GlobalPool
 from edgepe.graph.infer_shapes import infer_shapes
+from edgepe.graph.remove_identities import RemoveIdentities
 from edgepe.graph.remove_no_ops import RemoveNoOps
 from edgepe.graph.strip import StripMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CLEANUP", "PREPARATION", "SIMPLIFICATION", "run_passes"]
+__all__ = ["CLEANUP", "PREPARATION", "SIMPLIFICATION", "fold_branches", "run_passes"]
 
 MAX_ROUNDS = 10
 
@@ -39,8 +40,9 @@ PREPARATION: tuple[Callable[[], ir.passes.PassBase], ...] = (
 )
 SIMPLIFICATION: tuple[Callable[[], ir.passes.PassBase], ...] = (
     FoldConstants,
+    FoldBranches,
     RemoveNoOps,
-    IdentityEliminationPass,
+    RemoveIdentities,
     FoldBatchNorm,
     GlobalPool,
     RemoveUnusedNodesPass,
@@ -69,6 +71,20 @@ def run_passes(model: ir.Model, *, check: Callable[[ir.Model], None] | None = No
             break
         infer_shapes(copy)
     _run(copy, CLEANUP, check)
+    return copy
+
+
+def fold_branches(model: ir.Model) -> ir.Model:
+    """Return a model without the branches that its shapes and constants decide; the same where it has none."""
+    if not any(node.op_type == "If" for node in model.graph):
+        return model
+    copy = ir.serde.deserialize_model(ir.serde.serialize_model(model))
+    _run(copy, PREPARATION, None)
+    infer_shapes(copy)
+    for _ in range(MAX_ROUNDS):
+        if not _run(copy, (FoldConstants, FoldBranches, RemoveUnusedNodesPass), None):
+            break
+        infer_shapes(copy)
     return copy
 
 

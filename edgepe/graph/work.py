@@ -4,7 +4,8 @@ Rules kept here:
 1. Counts are of one sample: an open batch counts as 1.
 2. A multiply-accumulate is one multiplication with its addition; operators without any count the elements they write.
 3. What a runtime fuses into its producer (ReLU, Clip, BatchNormalization) or does not copy (Reshape) costs nothing.
-4. What comes out is a prediction and is labelled so wherever it is shown.
+4. Where operators of two precisions meet, a value is converted: one more operator for each precision that reads it.
+5. What comes out is a prediction and is labelled so wherever it is shown.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from edgepe.scheme import OpScheme
     from edgepe.target import CostTable
 
-__all__ = ["OpWork", "count_work", "predict_us"]
+__all__ = ["OpWork", "conversion_work", "count_work", "predict_us"]
 
 FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Relu", "Clip", "BatchNormalization"})
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
@@ -57,6 +58,23 @@ def count_work(model: ir.Model) -> tuple[OpWork, ...]:
         )
         for node in model.graph
     )
+
+
+def conversion_work(model: ir.Model, schemes: Iterable[OpScheme]) -> tuple[OpWork, ...]:
+    """Return the conversions between precisions of a graph whose inputs and outputs are float32 (rule 4)."""
+    precisions = {scheme.node: scheme.precision for scheme in schemes}
+    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+    outputs = set(model.graph.outputs)
+    found = []
+    for value in values:
+        if value.dtype is None or not value.dtype.is_floating_point():
+            continue
+        producer = value.producer()
+        own = Precision.FP32 if producer is None else precisions.get(str(producer.name), Precision.FP32)
+        readers = {precisions.get(str(use.node.name), Precision.FP32) for use in value.uses()}
+        wanted = readers | ({Precision.FP32} if value in outputs else set())
+        found += [OpWork(node="", op="Convert", macs=0, elements=prod(_dims(value)))] * len(wanted - {own})
+    return tuple(found)
 
 
 def predict_us(work: Iterable[OpWork], schemes: Iterable[OpScheme], cost: CostTable | None) -> float | None:
