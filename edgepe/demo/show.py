@@ -171,7 +171,7 @@ def build_table(bundles: Sequence[Scored]) -> Table:
             Text(f"{one.format} {one.precision}"),
             Text(f"{one.float_bytes:,} → {one.bytes:,}"),
             Text(f"{scores.float_score:.3f} → {scores.score:.3f}"),
-            Text(f"{row.test_score:.3f}"),
+            Text(f"{row.float_test_score:.3f} → {row.test_score:.3f}"),
             Text("unknown" if one.latency_us is None else f"{one.latency_us:.0f} µs {one.latency_is}"),
             Text(f"{one.why}; {one.scored_on}"),
         )

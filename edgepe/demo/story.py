@@ -18,7 +18,7 @@ from edgepe.demo.agents import Box, install, running_agents
 from edgepe.demo.network import watch_settings
 from edgepe.demo.training import MODEL, Files, Version, epochs_of, train_version, write_files
 from edgepe.demo.watch import load_watch
-from edgepe.errors import FleetError
+from edgepe.errors import FleetError, VerifyError
 from edgepe.fleet.client import FleetClient
 from edgepe.fleet.up import Fleet, FleetSettings, running_fleet
 from edgepe.pipeline import Built, Request, build
@@ -80,9 +80,16 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """A bundle and what it scores on the test people, by the runtime that scored it in the build."""
+    """A bundle and what it scores on the test people, by the runtime that scored it in the build.
+
+    Attributes:
+        built: The bundle.
+        float_test_score: What the compressed float network scores on the same windows, 0 to 1.
+        test_score: What the artifact scores, 0 to 1.
+    """
 
     built: Built
+    float_test_score: float
     test_score: float
 
 
@@ -126,7 +133,10 @@ class Outcome:
     def to_json(self) -> dict[str, object]:
         """Return what ``edgepe demo --json`` prints."""
         return {
-            "bundles": [{**row.built.to_json(), "test_score": row.test_score} for row in self.bundles],
+            "bundles": [
+                {**row.built.to_json(), "float_test_score": row.float_test_score, "test_score": row.test_score}
+                for row in self.bundles
+            ],
             "devices": [{key: value for key, value in row.items() if key in DEVICE_KEYS} for row in self.devices],
             "refused": [dataclasses.asdict(row) for row in self.refused],
             "page": self.page,
@@ -224,9 +234,19 @@ def _make(version: str, data: WatchData, files: Files, settings: Settings, show:
     )
     with show.building() as watch:
         built = build(request, watch=watch)
-    rows = tuple(Scored(built=row, test_score=check_bundle(row.path, files.test).score or 0.0) for row in built)
+    rows = tuple(
+        Scored(built=row, float_test_score=trained.score, test_score=_score(row.path, files.test)) for row in built
+    )
     show.built(rows)
     return rows
+
+
+def _score(bundle: Path, data: Path) -> float:
+    """Return what a bundle scores on labelled data, on its runtime or the stand-in."""
+    score = check_bundle(bundle, data).score
+    if score is None:
+        raise VerifyError(f"{bundle.name} could not be scored", expected="labels", got=str(data))
+    return score
 
 
 def _install_boxes(bundles: Sequence[Scored], fleet: Fleet, files: Files, settings: Settings) -> tuple[Box, ...]:
