@@ -99,10 +99,11 @@ def stems(rows: Sequence[Stem], *, threshold: float, label: str) -> Html:
         parts.append(tag("text", f"{level} dB", x=-8, y=y + 4, text_anchor="end"))
     y = _height(threshold, highest)
     parts.append(tag("line", class_="threshold", x1=0, x2="100%", y1=y, y2=y))
-    parts.append(tag("text", f"divergent below {threshold:g} dB", class_="threshold-text", x=4, y=y - 5))
     parts.extend(
         _stem(row, (index + EDGE) / len(rows), highest) for index, row in enumerate(rows) if math.isfinite(row.value)
     )
+    words = f"divergent below {threshold:g} dB"
+    parts.append(tag("text", words, class_="threshold-text", x="100%", y=y + 15, text_anchor="end"))
     return tag("svg", *parts, class_="chart gutter", height=PLOT + 2 * TOP, role="img", aria_label=label)
 
 

@@ -84,8 +84,7 @@ def operators(manifest: Manifest) -> Html:
 def attempts(findings: Findings) -> Html:
     """Return what was tried, in order, and why each was refused or shipped."""
     heads = (
-        ("#", "num"),
-        ("precision", ""),
+        ("tried", ""),
         ("model file", "num"),
         (f"drop, {findings.drop_unit}", "num"),
         ("latency", "num"),
@@ -94,8 +93,7 @@ def attempts(findings: Findings) -> Html:
     )
     rows = [
         (
-            str(number),
-            each.precision,
+            f"{number}. {each.precision}",
             "none" if each.size is None else kilobytes(each.size),
             "none" if each.drop is None else signed(each.drop),
             "unknown" if each.latency_us is None else f"{micros(each.latency_us)} {findings.timing.kind}",
@@ -104,15 +102,20 @@ def attempts(findings: Findings) -> Html:
         )
         for number, each in enumerate(findings.attempts, start=1)
     ]
-    return section("attempts", "What was tried", table(heads, rows), note(f"Chosen: {findings.why or 'not recorded'}."))
+    return section("attempts", "What was tried", table(heads, rows))
 
 
 def signature(manifest: Manifest) -> Html:
     """Return inputs, outputs, preprocessing and labels."""
-    heads = (("", ""), ("name", ""), ("type", ""), ("shape", ""), ("order", ""), ("from the raw value", "wide"))
-    rows = [_spec("input", spec) for spec in manifest.inputs] + [_spec("output", spec) for spec in manifest.outputs]
-    labels = [facts([("labels", ", ".join(manifest.labels))])] if manifest.labels else []
-    return section("signature", "Inputs and outputs", table(heads, rows), *labels, *_baseline(manifest))
+    heads = (("name", ""), ("", ""), ("type", ""), ("shape", ""), ("order of axes", ""))
+    sides = [("input", spec) for spec in manifest.inputs] + [("output", spec) for spec in manifest.outputs]
+    rows = [
+        (code(spec.name), side, spec.dtype, _shape(spec.shape), spec.layout or "as exported") for side, spec in sides
+    ]
+    more = [(f"{spec.name}, from the raw value", _rule(spec)) for spec in manifest.inputs]
+    if manifest.labels:
+        more.append(("labels", ", ".join(manifest.labels)))
+    return section("signature", "Inputs and outputs", table(heads, rows), facts(more), *_baseline(manifest))
 
 
 def golden(manifest: Manifest, findings: Findings) -> Html:
@@ -219,22 +222,12 @@ def _refusal(each: Tried) -> str:
     )
 
 
-def _spec(side: str, spec: TensorSpec) -> tuple[Html | str, ...]:
+def _rule(spec: TensorSpec) -> str:
     rule = spec.preprocess
-    raw = "as it is"
-    if rule is not None:
-        mean, std = (
-            ", ".join(f"{value:g}" for value in values) for values in (rule.mean or (0.0,), rule.std or (1.0,))
-        )
-        raw = f"{_shape(spec.raw_shape)} {rule.layout}: (x · {rule.scale:g} - [{mean}]) / [{std}]"
-    return (
-        side,
-        code(spec.name),
-        spec.dtype,
-        _shape(spec.shape),
-        spec.layout or "as exported",
-        raw if side == "input" else "",
-    )
+    if rule is None:
+        return "as it is"
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (rule.mean or (0.0,), rule.std or (1.0,)))
+    return f"{_shape(spec.raw_shape)} {rule.layout}: (x · {rule.scale:g} - [{mean}]) / [{std}]"
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -252,7 +245,7 @@ def _baseline(manifest: Manifest) -> Iterator[Html]:
     yield tag("h3", "How often the artifact chose each class of the evaluation data")
     most = max(*manifest.baseline, 1e-9)
     yield table(
-        (("class", ""), ("", "bar-cell"), ("share", "num")),
+        (("class", ""), ("", "bar-cell long"), ("share", "num")),
         [
             (name, bar(share / most, "artifact"), f"{share:.1%}")
             for name, share in zip(names, manifest.baseline, strict=True)

@@ -61,7 +61,7 @@ def sizes(manifest: Manifest, findings: Findings) -> Html:
         rows.insert(0, (f"float {manifest.format} file", findings.float_bytes, "float"))
     most = max(*(each for _, each, _ in rows), 1)
     bars = table(
-        (("file", ""), ("", "bar-cell"), ("bytes", "num")),
+        (("file", ""), ("", "bar-cell long"), ("bytes", "num")),
         [(name, bar(each / most, tone), f"{each:,}") for name, each, tone in rows],
     )
     return section("size", "Size", bars, facts(_size_facts(manifest, findings, size)))
@@ -234,7 +234,7 @@ def _bars(pairs: list[tuple[str, Timing]]) -> Html:
         return note("No latency is known: this target has no cost table, and this host is not the target.")
     most = max(*(us for _, _, us in known), 1e-9)
     return table(
-        (("model", ""), ("", "bar-cell"), ("µs", "num")),
+        (("model", ""), ("", "bar-cell long"), ("µs", "num")),
         [(f"{name}, {timing.kind}", bar(us / most, name), f"{us:,.0f}") for name, timing, us in known],
     )
 
