@@ -3,7 +3,8 @@
 Rules kept here:
 1. A bundle is checked whole, manifest and every file, before its first byte is copied.
 2. ``targets/<name>/<version>/<target>.edge`` is written in one step and never changes: other bytes under a published
-   name, version and target are refused. Its evidence lies beside it.
+   name, version and target are refused. Its evidence lies beside it, and a report that is made from it here: a page
+   that came with a bundle would be served from the fleet's own address, so it is never copied.
 3. ``index.json`` is the authority on digests: it holds what was checked at publication, sorted, so that the same
    bundles give the same bytes, and a file that is altered afterwards no longer fits it.
 4. Publishers wait for each other; readers never see half a change.
@@ -20,8 +21,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from device_agent.wire.canonical import digest
-from edgepe.bundle import evidence_path, read_bundle
-from edgepe.errors import FleetError
+from edgepe.bundle import evidence_path, read_bundle, read_evidence
+from edgepe.bundle.findings import read_findings
+from edgepe.bundle.report import render, report_path
+from edgepe.errors import BundleError, FleetError
 from edgepe.fleet.files import write_atomically
 
 if TYPE_CHECKING:
@@ -100,11 +103,12 @@ class Repository:
 
         Raises:
             MissingFileError: There is no such file.
-            BundleError: It is damaged.
+            BundleError: It is damaged, or the evidence beside it is, or is of another bundle.
             FleetError: Other bytes are published under its name, version and target.
         """
         entry = _check(path)
         content = path.read_bytes()
+        beside = _beside(path, self.folder / entry.path, entry)
         with self._alone():
             known = self.find(entry.name, entry.version, entry.target)
             if known is not None and known != entry:
@@ -117,9 +121,8 @@ class Repository:
             place = self.folder / entry.path
             if known is None or digest(place.read_bytes()) != known.sha256:
                 write_atomically(place, content)
-            evidence = evidence_path(path)
-            if evidence.is_file():
-                write_atomically(evidence_path(place), evidence.read_bytes())
+            for name, data in beside:
+                write_atomically(name, data)
             self._write_index({*self.bundles(), entry})
         return entry
 
@@ -160,6 +163,22 @@ def _check(path: Path) -> Published:
         precision=manifest.precision,
         model_bytes=manifest.file(manifest.model).bytes,
     )
+
+
+def _beside(path: Path, place: Path, entry: Published) -> tuple[tuple[Path, bytes], ...]:
+    """Return what lies beside a published bundle: its evidence and its report, or nothing where it has no evidence."""
+    if not evidence_path(path).is_file():
+        return ()
+    findings = read_findings(read_evidence(path))
+    if findings.bundle_sha256 != entry.sha256:
+        raise BundleError(
+            f"the evidence beside {path} is of another bundle",
+            expected=f"bundle_sha256 {entry.sha256}",
+            got=findings.bundle_sha256,
+            next_step="build the bundle again, or remove the evidence",
+        )
+    page = render(read_bundle(path).manifest, findings, file=place.name)
+    return (evidence_path(place), evidence_path(path).read_bytes()), (report_path(place), page.encode())
 
 
 def _unreadable(folder: Path, got: str) -> FleetError:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_agent.wire.canonical import digest
-from edgepe.bundle import evidence_path
+from edgepe.bundle import evidence_path, write_evidence
+from edgepe.bundle.report import report_path
 from edgepe.errors import BundleError, FleetError, MissingFileError
 from edgepe.fleet.repository import Repository
 from tests.fleet_agents import make_bundle
+from tests.report_samples import evidence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,15 +24,32 @@ def repository(tmp_path: Path) -> Repository:
 
 def test_a_bundle_lies_where_devices_look_with_its_evidence_beside_it(repository: Repository, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path, name="har", version="2", target="jetson-orin")
-    evidence_path(bundle).write_text("{}")
+    write_evidence(bundle, evidence() | {"bundle_sha256": digest(bundle.read_bytes())})
+    report_path(bundle).write_text("<script>a page from elsewhere</script>")
     published = repository.publish(bundle)
     place = repository.folder / "targets/har/2/jetson-orin.edge"
     assert published.path == "targets/har/2/jetson-orin.edge"
     assert place.read_bytes() == bundle.read_bytes()
     assert (published.sha256, published.length) == (digest(bundle.read_bytes()), bundle.stat().st_size)
-    assert evidence_path(place).read_text() == "{}"
+    assert evidence_path(place).read_bytes() == evidence_path(bundle).read_bytes()
+    report = report_path(place).read_text()
+    assert "<h1>har 2</h1>" in report
+    assert "script" not in report
     assert repository.find("har", "2", "jetson-orin") == published
     assert repository.find("har", "3", "jetson-orin") is None
+
+
+@pytest.mark.parametrize(
+    ("written", "complaint"), [({}, "lacks a field"), (evidence(), "another bundle")], ids=["damaged", "of another"]
+)
+def test_evidence_that_is_not_the_bundles_own_stops_publication(
+    repository: Repository, tmp_path: Path, written: dict[str, object], complaint: str
+) -> None:
+    bundle = make_bundle(tmp_path, name="har", version="2", target="jetson-orin")
+    write_evidence(bundle, written)
+    with pytest.raises(BundleError, match=complaint):
+        repository.publish(bundle)
+    assert repository.find("har", "2", "jetson-orin") is None
 
 
 def test_the_index_does_not_depend_on_the_order_of_publication(tmp_path: Path) -> None:
