@@ -49,6 +49,7 @@ POINTWISE = {
 FOLDING = frozenset({"Clip", "Relu"})
 FOLD_TARGETS = frozenset({"Add", "Conv", "Gemm", "MatMul", "Mul"})
 RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+FP16_ABSENT = frozenset({"AveragePool"})  # onnxruntime 1.31.1 on Arm: from opset 19 on the session does not open
 FP16_LARGEST = 65504.0
 FP16_ACTIVATION = 512.0  # sums of squares and of long rows stay below fp16's largest (ModelOpt's default)
 
@@ -107,10 +108,12 @@ def scheme(op: OpFacts, precision: Precision, reason: Reason, detail: str = "") 
 
 
 def half_scheme(facts: GraphFacts, op: OpFacts, ranges: Ranges | None) -> OpScheme:
-    """Choose fp16 unless a constant or a calibrated range says that it would overflow."""
+    """Choose fp16 unless there is no kernel, or a constant or a calibrated range says that it would overflow."""
     floats = [name for name in (*op.inputs, *op.outputs) if name and facts.tensors[name].is_float]
     if not floats:
         return scheme(op, Precision.FP32, Reason.INTEGER_DATA, "reads and writes no float values")
+    if op.op in FP16_ABSENT:
+        return scheme(op, Precision.FP32, Reason.FLOAT_OP, "onnxruntime on Arm has no fp16 kernel of this opset")
     for name in floats:
         tensor = facts.tensors[name]
         span = (ranges or {}).get(name)

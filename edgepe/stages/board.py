@@ -24,12 +24,13 @@ BOARD = "board"
 
 
 def board_text(target: Target) -> str:
-    """Return the field's value: machine and style of rules, as JSON."""
-    return json.dumps({"machine": target.machine, "style": target.rules.style}, sort_keys=True)
+    """Return the field's value: machine, its instructions and style of rules, as JSON."""
+    facts = {"isa": sorted(target.isa), "machine": target.machine, "style": target.rules.style}
+    return json.dumps(facts, sort_keys=True)
 
 
 def target_of(manifest: Manifest) -> Target:
-    """Return the board of a bundle, as far as a stand-in is chosen by it.
+    """Return the board of a bundle, as far as a stand-in or an emulated processor is chosen by it.
 
     Raises:
         BundleError: What the bundle says of its board makes no sense.
@@ -40,8 +41,14 @@ def target_of(manifest: Manifest) -> Target:
         return load_target(manifest.target)
     facts = json.loads(text)
     machine, style = (facts.get(key) for key in ("machine", "style")) if isinstance(facts, dict) else (None, None)
-    if not isinstance(machine, str) or style not in get_args(Style) or manifest.format not in get_args(Format):
-        raise BundleError("the bundle's board makes no sense", expected="machine and style", got=text)
+    isa = facts.get("isa", []) if isinstance(facts, dict) else None
+    if (
+        not isinstance(isa, list)
+        or not isinstance(machine, str)
+        or style not in get_args(Style)
+        or manifest.format not in get_args(Format)
+    ):
+        raise BundleError("the bundle's board makes no sense", expected="machine, isa and style", got=text)
     # A profile of edgepe's own lends the fields that no stand-in asks for.
     lender = load_target("generic-x86-64")
     return replace(
@@ -49,6 +56,7 @@ def target_of(manifest: Manifest) -> Target:
         name=manifest.target,
         format=cast("Format", manifest.format),
         machine=machine,
+        isa=tuple(str(name) for name in isa),
         runtime=manifest.runtime,
         rules=replace(lender.rules, style=cast("Style", style)),
     )

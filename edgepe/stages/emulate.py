@@ -21,8 +21,8 @@ from edgepe.bundle.pack import read_bundle
 from edgepe.data import Dataset, dataset, load_dataset
 from edgepe.metrics import AGREEMENT, Comparison, compare, metric
 from edgepe.scheme import Precision
+from edgepe.stages.board import target_of
 from edgepe.stages.samples import Samples
-from edgepe.target import load_target
 from edgepe.verify.emulate import MOST_SAMPLES, Agreement, compare_outputs, emulated_cpu, run_emulated
 from edgepe.verify.emulator.folder import find_emulator
 from edgepe.verify.run import RunResult, run_artifact
@@ -95,7 +95,7 @@ def emulate_bundle(path: Path, data: Path | None = None, *, samples: int = MOST_
     """
     bundle = read_bundle(path)
     manifest = bundle.manifest
-    target = load_target(manifest.target)
+    target = target_of(manifest)
     cpu, emulator = emulated_cpu(target), find_emulator()
     with tempfile.TemporaryDirectory(prefix="edgepe-emulate-") as name:
         folder = Path(name)

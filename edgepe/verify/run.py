@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
-__all__ = ["HOST", "Child", "RunResult", "run_artifact"]
+__all__ = ["Child", "RunResult", "run_artifact"]
 
 BATCH = 32
 TIMEOUT_S = 600.0
@@ -46,10 +46,6 @@ class Child:
 
     command: tuple[str, ...]
     environment: Mapping[str, str] | None = None
-
-
-HOST = Child(command=(sys.executable,))
-"""This very interpreter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +97,7 @@ def run_artifact(
     timings: int = 0,
     batch: int = BATCH,
     timeout_s: float = TIMEOUT_S,
-    child: Child = HOST,
+    child: Child | None = None,
 ) -> RunResult:
     """Run an artifact over samples in a child process.
 
@@ -114,7 +110,7 @@ def run_artifact(
         timings: Runs to time, on one sample each.
         batch: Samples in one run where the artifact leaves its batch open.
         timeout_s: Seconds after which the child is killed.
-        child: What runs it: this host, or an emulated machine.
+        child: What runs it, for example an emulated machine; this very interpreter where absent.
 
     Raises:
         DataError: There are no samples, or the inputs differ in their number.
@@ -134,7 +130,7 @@ def run_artifact(
             names=names,
         )
         write_json(folder, job)
-        result = await_child(child, folder, path, timeout_s=timeout_s)
+        result = await_child(child or Child(command=(sys.executable,)), folder, path, timeout_s=timeout_s)
         outputs = read_arrays(folder / "outputs.npz", result.names)
     return RunResult(
         outputs=outputs,
