@@ -60,8 +60,21 @@ fix: $(VENV)/.dev ## let ruff mend what it can
 wheel: $(VENV)/.dev ## build the wheel and try it bare in an empty environment
 	$(BIN)/python -m pytest tests/integration/test_wheel.py $(ARGS)
 
+.PHONY: emulator
+emulator: $(VENV)/.demo ## fetch what runs Arm programs here, for edgepe verify --emulate and its tests
+	$(BIN)/python -m edgepe.verify.emulator $(ARGS)
+
 bench: $(VENV)/.dev ## measure, and write tables and JSON beside them
 	$(BIN)/python -m tests.bench
+
+.PHONY: peers bench-compile
+peers: $(VENV)/.dev ## make the rivals' own environments, pinned (about 3 GB)
+	$(BIN)/python -m tests.bench.compile.environments
+
+# Pillow only decodes the photographs that the benchmark trains on.
+bench-compile: peers ## our int8 artifacts beside the rivals', on nets trained here
+	$(PIP) pillow==13.0.0
+	$(BIN)/python -m tests.bench.compile $(ARGS)
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
