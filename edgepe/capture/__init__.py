@@ -1,7 +1,8 @@
 """From the user's model, whatever it is, to one deterministic float graph.
 
 Rules kept here:
-1. A source is an ``.onnx`` file, a folder that ``edgepe compress`` made, or ``package.module:factory`` with weights.
+1. A source is an ``.onnx`` file, a folder that ``edgepe compress`` made, a ``.pt2``, TorchScript, or
+   ``package.module:factory`` with weights.
 2. Weights are read as tensors only; a pickle that could run code is refused.
 3. The graph has one canonical operator set, float32, no host paths or stack traces; only the batch may be open.
 """

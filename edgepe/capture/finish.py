@@ -2,7 +2,7 @@
 
 Rules kept here:
 1. Only the batch, the first dimension of an input, may be open; nothing is empty.
-2. Every operator is one of ONNX's own: a foreign one is an error that names the node.
+2. Every operator is one of ONNX's own and draws nothing: another one is an error that names the node.
 """
 
 from __future__ import annotations
@@ -13,20 +13,30 @@ import onnx_ir as ir
 
 from edgepe.capture.captured import Captured, Port
 from edgepe.capture.cut import cut
+from edgepe.capture.shapes import fix_shapes
 from edgepe.errors import CaptureError, UnsupportedOpError
 from edgepe.graph import optimize
 from edgepe.graph.infer_shapes import infer_shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["captured_from", "finish", "with_ports"]
 
+RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
 
-def captured_from(model: ir.Model, *, name: str, outputs: tuple[str, ...] = ()) -> Captured:
-    """Return a graph as a captured model: cut at ``outputs`` if there are any, optimized, stripped, checked.
+def captured_from(
+    model: ir.Model,
+    *,
+    name: str,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    outputs: tuple[str, ...] = (),
+) -> Captured:
+    """Return a graph as a captured model: cut, fixed, optimized, stripped, checked.
 
     Raises:
         CaptureError: See :func:`finish`.
@@ -35,6 +45,7 @@ def captured_from(model: ir.Model, *, name: str, outputs: tuple[str, ...] = ()) 
     if outputs:
         infer_shapes(model)
         cut(model, outputs)
+    fix_shapes(model, shapes or {})
     return with_ports(finish(model), name=name)
 
 
@@ -79,6 +90,13 @@ def _check_operators(model: ir.Model) -> None:
                 expected="operators of ai.onnx",
                 got=f"{node.domain}::{node.op_type}",
                 next_step="export without that library's fusions, or cut the graph before it with --outputs",
+            )
+        if node.op_type in RANDOM:
+            raise CaptureError(
+                f"node '{node.name}' draws random numbers",
+                expected="one deterministic graph",
+                got=node.op_type,
+                next_step="give the layer that draws a method deterministic() that returns the layer to export",
             )
         for value in node.outputs:
             if value.shape is not None and 0 in list(value.shape):

@@ -4,7 +4,6 @@ Rules kept here:
 1. It runs in a child process with limits (``onnx_child``): libraries written in C++ read these bytes.
 2. Order: size → parse → external data → claims → checker → cut → fix shapes → operator set → optimize.
 3. A graph that is quantized already is refused: edgepe quantizes the float model.
-4. A known dimension is never overruled.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from onnx import checker, version_converter
 from edgepe.capture.cut import cut
 from edgepe.capture.external import check_claims, load_external, refuse_size
 from edgepe.capture.finish import finish
-from edgepe.errors import CaptureError, UsageError
+from edgepe.capture.shapes import fix_shapes
+from edgepe.errors import CaptureError
 from edgepe.graph.infer_shapes import infer_shapes
 from edgepe.graph.passes import fold_branches
 from edgepe.wording import first_line
@@ -54,7 +54,7 @@ def read_onnx(path: Path, *, shapes: Mapping[str, tuple[int, ...]], outputs: tup
         infer_shapes(model)
         cut(model, outputs)
     _refuse_quantized(model, path)
-    _fix_shapes(model, shapes)
+    fix_shapes(model, shapes)
     return finish(_canonical_opset(model, path))
 
 
@@ -122,32 +122,3 @@ def _canonical_opset(model: ir.Model, path: Path) -> ir.Model:
             next_step=f"export the model with opset_version={OLDEST_OPSET}",
         ) from error
     return ir.serde.deserialize_model(converted)
-
-
-def _fix_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    inputs = {str(value.name): value for value in model.graph.inputs}
-    for name, shape in shapes.items():
-        value = inputs.get(name)
-        if value is None:
-            raise UsageError(f"--shape names '{name}', which is no input", expected=", ".join(inputs), got=name)
-        old = list(value.shape) if value.shape is not None else [None] * len(shape)
-        fits = len(old) == len(shape) and all(
-            not isinstance(known, int) or known == wanted for known, wanted in zip(old, shape, strict=True)
-        )
-        if not fits:
-            raise UsageError(
-                f"--shape {name} contradicts the model",
-                expected=f"{name}={','.join(str(dim) if isinstance(dim, int) else 'N' for dim in old)}",
-                got=f"{name}={','.join(map(str, shape))}",
-                next_step="give numbers for the open dimensions (N) and keep the others",
-            )
-        value.shape = ir.Shape(["batch" if size == -1 else size for size in shape])
-    if shapes:
-        _forget_shapes(model)
-
-
-def _forget_shapes(model: ir.Model) -> None:
-    """Drop what is known of values behind the inputs: it follows anew from the fixed shapes."""
-    for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        for value in node.outputs:
-            value.shape = None

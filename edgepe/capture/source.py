@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import zipfile
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +21,45 @@ __all__ = ["capture", "source_name", "wants_shapes"]
 COMPRESSED_MODEL = "model.onnx"
 COMPRESSED_NOTE = "compression.json"
 
+READ = "an .onnx file, a .pt2, TorchScript, a folder made by edgepe compress, or package.module:factory"
+SCRIPT_SUFFIXES = frozenset({".jit", ".torchscript", ".ts"})
+ARCHIVES = frozenset({".pt", ".pth"})
+
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
+class Kind(StrEnum):
+    """What a source is."""
+
+    FACTORY = "factory"
+    SCRIPT = "script"
+    PROGRAM = "program"
+    ONNX = "onnx"
+
+
+def kind_of(source: str) -> Kind:
+    """Return what a source is, by its form, its suffix, and where that does not tell, by what the archive holds."""
+    if _FACTORY.fullmatch(source) is not None:
+        return Kind.FACTORY
+    path = Path(source)
+    if path.suffix == ".pt2":
+        return Kind.PROGRAM
+    scripted = path.suffix in SCRIPT_SUFFIXES or (path.suffix in ARCHIVES and _holds_code(path))
+    return Kind.SCRIPT if scripted else Kind.ONNX
+
+
+def _holds_code(path: Path) -> bool:
+    """Return whether a file of torch's is TorchScript rather than weights."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
 def wants_shapes(source: str) -> bool:
-    """Return whether capturing this source needs the shapes of its inputs: a factory does not know them."""
-    return _FACTORY.fullmatch(source) is not None
+    """Return whether capturing this source needs the shapes of its inputs: a factory or a script does not know them."""
+    return kind_of(source) in {Kind.FACTORY, Kind.SCRIPT}
 
 
 def source_name(source: str) -> str:
@@ -34,7 +68,7 @@ def source_name(source: str) -> str:
     >>> source_name("nets/wake word.onnx"), source_name("demo.network:watch_net")
     ('wake-word', 'watch_net')
     """
-    bare = source.rpartition(":")[2] if wants_shapes(source) else Path(source).resolve().stem
+    bare = source.rpartition(":")[2] if kind_of(source) is Kind.FACTORY else Path(source).resolve().stem
     return _NOT_IN_NAMES.sub("-", bare).strip("-.") or "model"
 
 
@@ -50,12 +84,12 @@ def capture(
     """Return the source as one deterministic float graph.
 
     Args:
-        source: An ``.onnx`` file, a folder made by ``edgepe compress``, or ``package.module:factory``; the working
-            directory is importable, and a factory runs the user's own code.
+        source: An ``.onnx`` file, a folder made by ``edgepe compress``, ``package.module:factory`` (the working
+            directory is importable), a ``.pt2``, or TorchScript. The last three run the user's own code.
         weights: For a factory: safetensors, or a state dict that loads with ``weights_only``.
         shapes: Input name → shape for dimensions that the graph leaves open; -1 keeps the batch open.
-        inputs: For a factory: what it is called with, in order, as the data has it. An empty name takes the name of the
-            parameter of ``forward``.
+        inputs: For a factory or a script: what it is called with, in order, as the data has it. An empty name takes
+            that of the parameter of ``forward``.
         outputs: Values to cut the graph at; none keeps the model's own.
         talk: Told what is going on, for steps that take seconds.
 
@@ -64,19 +98,15 @@ def capture(
         UsageError: The source is of no known kind, or an argument does not go with it.
         WeightsError: The weights cannot be loaded safely or do not fit.
         CaptureError: The model cannot become one deterministic graph.
-        MissingExtraError: A factory needs the extra ``torch``.
+        MissingExtraError: A source of torch's needs the extra ``torch``.
     """
-    text = str(source)
-    if wants_shapes(text):
+    text, sizes = str(source), shapes or {}
+    kind, name = kind_of(text), source_name(text)
+    if kind is Kind.FACTORY:
         with needs_extra("torch", wanted_by=f"capturing {text}"):
             from edgepe.capture.torch_module import capture_factory  # noqa: PLC0415 - torch is an extra
         return capture_factory(
-            text,
-            name=source_name(text),
-            weights=weights,
-            inputs=_shaped(inputs, shapes or {}),
-            outputs=outputs,
-            talk=talk,
+            text, name=name, weights=weights, inputs=_shaped(inputs, sizes), outputs=outputs, talk=talk
         )
     if weights is not None:
         raise UsageError(
@@ -85,18 +115,27 @@ def capture(
             got=text,
             next_step="leave --weights out",
         )
-    with needs_extra("compile", wanted_by=f"capturing {text}"):
-        from edgepe.capture.onnx_source import capture_onnx  # noqa: PLC0415 - onnx is an extra
-    return capture_onnx(_onnx_file(Path(text)), name=source_name(text), shapes=shapes or {}, outputs=outputs)
+    path = _existing(Path(text))
+    if kind is Kind.ONNX:
+        with needs_extra("compile", wanted_by=f"capturing {text}"):
+            from edgepe.capture.onnx_source import capture_onnx  # noqa: PLC0415 - onnx is an extra
+        return capture_onnx(_onnx_file(path), name=name, shapes=sizes, outputs=outputs)
+    with needs_extra("torch", wanted_by=f"capturing {text}"):
+        from edgepe.capture.torch_file import capture_program, capture_script  # noqa: PLC0415 - torch is an extra
+    if talk is not None:
+        talk(f"exporting {name}")
+    if kind is Kind.PROGRAM:
+        return capture_program(path, name=name, shapes=sizes, outputs=outputs)
+    return capture_script(path, name=name, inputs=_shaped(inputs, sizes), outputs=outputs)
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise MissingFileError(f"there is no model {path}", expected=READ, got="no such file")
+    return path
 
 
 def _onnx_file(path: Path) -> Path:
-    if not path.exists():
-        raise MissingFileError(
-            f"there is no model {path}",
-            expected="an .onnx file, a folder made by edgepe compress, or package.module:factory",
-            got="no such file",
-        )
     if path.is_dir():
         if not (path / COMPRESSED_NOTE).is_file() or not (path / COMPRESSED_MODEL).is_file():
             raise CaptureError(
@@ -108,7 +147,7 @@ def _onnx_file(path: Path) -> Path:
     if path.suffix != ".onnx":
         raise UsageError(
             f"{path} is no model that edgepe reads",
-            expected="an .onnx file, a folder made by edgepe compress, or package.module:factory",
+            expected=READ,
             got=path.suffix or "no suffix",
             next_step="give a PyTorch model as package.module:factory with --weights FILE",
         )

@@ -2,7 +2,7 @@
 
 Rules kept here:
 1. The factory is the user's own code and runs with the user's rights; nothing else of theirs does.
-2. Every module with ``deterministic()`` is replaced by its result before export; the rest is in ``eval``.
+2. Every layer that draws is replaced by its deterministic self before export, masks are folded, all is in ``eval``.
 3. The batch stays open: the example has two samples, so that the exporter does not take the batch for a constant.
 """
 
@@ -22,6 +22,8 @@ from torch import nn
 
 from edgepe.capture.captured import Captured, Deterministic, Port
 from edgepe.capture.finish import captured_from
+from edgepe.capture.foreign import mean_layer
+from edgepe.capture.masks import fold_masks
 from edgepe.capture.weights import load_weights
 from edgepe.errors import CaptureError, UsageError
 from edgepe.wording import first_line
@@ -31,7 +33,17 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-__all__ = ["capture_factory", "capture_module", "make_deterministic"]
+__all__ = [
+    "OPSET",
+    "capture_factory",
+    "capture_module",
+    "cause",
+    "example_inputs",
+    "example_outputs",
+    "make_deterministic",
+    "output_names",
+    "quiet",
+]
 
 EXAMPLE_BATCH = 2
 LARGEST_BATCH = 1 << 16
@@ -97,16 +109,28 @@ def capture_module(
     if talk is not None:
         talk(f"exporting {name}")
     module = make_deterministic(module).eval()
+    fold_masks(module)
     named = _named(module, inputs)
     return captured_from(_export(module, named), name=name, outputs=outputs)
 
 
-def make_deterministic(module: nn.Module) -> nn.Module:
-    """Return the module with each layer that has ``deterministic()`` replaced by its result, outermost first."""
+def make_deterministic(module: nn.Module, *, path: str = "") -> nn.Module:
+    """Return the module with each layer that draws replaced by one that does not, outermost first.
+
+    Args:
+        module: Its layers with ``deterministic()``, and the variational ones of known libraries, are replaced in place.
+        path: Where it is in the model, for errors.
+
+    Raises:
+        CaptureError: A variational layer of a known library has no deterministic counterpart.
+    """
     if isinstance(module, Deterministic):
         return module.deterministic()
+    foreign = mean_layer(module, path=path)
+    if foreign is not None:
+        return foreign
     for name, child in module.named_children():
-        replaced = make_deterministic(child)
+        replaced = make_deterministic(child, path=f"{path}.{name}".strip("."))
         if replaced is not child:
             setattr(module, name, replaced)
     return module
@@ -142,14 +166,11 @@ def _named(module: nn.Module, inputs: tuple[Port, ...]) -> tuple[Port, ...]:
 
 
 def _export(module: nn.Module, inputs: tuple[Port, ...]) -> ir.Model:
-    example = tuple(
-        torch.zeros([EXAMPLE_BATCH if size == -1 else size for size in port.shape], dtype=getattr(torch, port.dtype))
-        for port in inputs
-    )
+    example = example_inputs(inputs)
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     dynamic = tuple({0: batch} if port.shape[0] == -1 else {} for port in inputs)
-    with torch.no_grad(), _quiet():
-        outputs = _output_names(_call(module, example))
+    with torch.no_grad(), quiet():
+        outputs = output_names(example_outputs(module, example))
         try:
             program = torch.onnx.export(
                 module,
@@ -165,7 +186,7 @@ def _export(module: nn.Module, inputs: tuple[Port, ...]) -> ir.Model:
             raise CaptureError(
                 "PyTorch cannot export the module",
                 expected="a module that torch.onnx.export(dynamo=True) takes",
-                got=_cause(error),
+                got=cause(error),
                 next_step="make its forward free of Python branches on tensor values",
             ) from error
     if program is None:
@@ -173,7 +194,20 @@ def _export(module: nn.Module, inputs: tuple[Port, ...]) -> ir.Model:
     return program.model
 
 
-def _call(module: nn.Module, example: tuple[torch.Tensor, ...]) -> object:
+def example_inputs(inputs: tuple[Port, ...]) -> tuple[torch.Tensor, ...]:
+    """Return zeros of the inputs' shapes; two samples where the batch is open (rule 3)."""
+    return tuple(
+        torch.zeros([EXAMPLE_BATCH if size == -1 else size for size in port.shape], dtype=getattr(torch, port.dtype))
+        for port in inputs
+    )
+
+
+def example_outputs(module: nn.Module, example: tuple[torch.Tensor, ...]) -> object:
+    """Run a module once.
+
+    Raises:
+        CaptureError: It does not take the example.
+    """
     try:
         return module(*example)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -185,13 +219,19 @@ def _call(module: nn.Module, example: tuple[torch.Tensor, ...]) -> object:
         ) from error
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
+    """Return the first line of what lies at the bottom of an error."""
     while error.__cause__ is not None:
         error = error.__cause__
     return first_line(error)
 
 
-def _output_names(result: object) -> list[str]:
+def output_names(result: object) -> list[str]:
+    """Return names for what a module returns.
+
+    Raises:
+        CaptureError: It returns no tensors.
+    """
     if isinstance(result, torch.Tensor):
         return ["output"]
     if isinstance(result, (tuple, list)):
@@ -202,7 +242,7 @@ def _output_names(result: object) -> list[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter's remarks about packages that are not installed and about its own future."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

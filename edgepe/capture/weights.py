@@ -2,7 +2,8 @@
 
 Rules kept here:
 1. safetensors by its magic, else a state dict through ``torch.load(weights_only=True)``; code never runs.
-2. The weights fit the module exactly: a missing, unexpected or misshapen tensor is an error that names it.
+2. Masks that were saved beside their weights (``torch.nn.utils.prune``) are multiplied in.
+3. The weights fit the module exactly: a missing, unexpected or misshapen tensor is an error that names it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
+from edgepe.capture.masks import masked_state
 from edgepe.errors import MissingFileError, WeightsError
 from edgepe.wording import first_line
 
@@ -34,8 +36,8 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
         MissingFileError: There is no such file.
         WeightsError: The file is unsafe or damaged, or its tensors do not fit.
     """
-    state = read_weights(path)
     wanted = module.state_dict()
+    state = masked_state(read_weights(path), wanted)
     problems = [f"missing {name}" for name in wanted if name not in state]
     problems += [f"unexpected {name}" for name in state if name not in wanted]
     problems += [
@@ -51,7 +53,7 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
             got="; ".join(problems[:SHOWN]) + more,
             next_step="give the weights of this very architecture",
         )
-    module.load_state_dict(dict(state))
+    module.load_state_dict(state)
 
 
 def read_weights(path: Path) -> Mapping[str, torch.Tensor]:

@@ -54,8 +54,8 @@ def build(
 ) -> None:
     """Turn MODEL into one bundle per target, inside a contract.
 
-    MODEL is an .onnx file, a folder that `edgepe compress` made, or package.module:factory with --weights. A factory
-    runs your own code. Each target gets the best of its precisions that holds every bound that was set.
+    MODEL is an .onnx file, a folder that `edgepe compress` made, package.module:factory with --weights, a .pt2 or
+    TorchScript; the last three run your own code. Each target gets the best of its precisions that holds every bound that was set.
     """
     source = model or model_option
     if source is None:
