@@ -65,7 +65,7 @@ def extended(result: Result, name: str, seed: int, target: str, asked: argparse.
     sys.stderr.write(f"{name}-{seed} for {target}\n")
     net, profile = kept(name, seed), load_target(target)
     rows = measure(net, profile, tuple(asked.tools), repeats=asked.repeats, folder=WORK)
-    shipped = ship(net, profile, WORK)
+    shipped = (ship(net, profile, WORK),) if any(row.samples for row in rows) else ()
 
     def other(row: Row | Build) -> bool:
         return (row.net, row.seed, row.target) != (name, seed, target)
@@ -73,7 +73,7 @@ def extended(result: Result, name: str, seed: int, target: str, asked: argparse.
     return described(
         asked.repeats,
         rows=(*filter(other, result.rows), *rows),
-        builds=(*filter(other, result.builds), shipped),
+        builds=(*filter(other, result.builds), *shipped),
     )
 
 

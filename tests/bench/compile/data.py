@@ -22,12 +22,25 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CALIBRATION", "Part", "Split", "cifar", "data_folder", "digits", "keywords", "spoken", "watch"]
+__all__ = [
+    "CALIBRATION",
+    "NO_CLASS",
+    "Part",
+    "Split",
+    "cifar",
+    "data_folder",
+    "digits",
+    "keywords",
+    "photographs",
+    "spoken",
+    "watch",
+]
 
 VARIABLE = "EDGEPE_BENCH_DATA"
 CALIBRATION = 320  # the vendors advise 300-500
 ORDER_SEED = 0  # parts are the same in every run; only training has seeds
 FRAMES, BANDS = 50, 40
+NO_CLASS = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +111,16 @@ def cifar() -> Split:
     train, evaluation = cut(Part(x=images(x.transpose(0, 3, 1, 2)), y=y), len(x) - 2_000, 2_000)
     (test,) = cut(Part(x=images(x_test.transpose(0, 3, 1, 2)), y=y_test), len(x_test))
     return Split(train=train, evaluation=evaluation, test=test)
+
+
+def photographs() -> Split:
+    """Return some photographs enlarged to [n, 3, 224, 224], without classes: for nets of which only time counts."""
+    small = cifar().train
+    x = np.ascontiguousarray(small.x[:96].repeat(7, 2).repeat(7, 3))
+    whole = Part(x=x, y=np.full(len(x), NO_CLASS))
+    return Split(
+        train=whole.pick(np.arange(64)), evaluation=whole.pick(np.arange(64, 80)), test=whole.pick(np.arange(80, 96))
+    )
 
 
 def images(x: NDArray[np.uint8]) -> NDArray[np.float32]:

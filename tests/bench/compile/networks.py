@@ -8,7 +8,18 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-__all__ = ["Attention", "DsCnn", "LeNet", "Mlp", "MobileNetV2", "Recurrent", "ResNet8", "ResNet18", "Watch1d"]
+__all__ = [
+    "Attention",
+    "DsCnn",
+    "LeNet",
+    "Mlp",
+    "MobileNetV2",
+    "Recurrent",
+    "ResNet8",
+    "ResNet18",
+    "Watch1d",
+    "full_mobilenet",
+]
 
 
 def conv(inner: int, outer: int, size: int, *, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -114,6 +125,11 @@ class MobileNetV2(nn.Sequential):
                 inner = outer
         blocks += [*conv(inner, last, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, classes)]
         super().__init__(*blocks)
+
+
+def full_mobilenet() -> nn.Module:
+    """Return MobileNetV2 as published, for images [n, 3, 224, 224]."""
+    return MobileNetV2(MobileNetV2.FULL, stem=2, last=1280, classes=1000)
 
 
 class DsCnn(nn.Sequential):

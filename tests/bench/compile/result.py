@@ -36,7 +36,7 @@ class Row:
         drop: Loss, points.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        samples: Number of test samples.
+        samples: Number of test samples; 0 where only size and time count, so that there is no score.
         work_s: Wall time of calibrate, choose, apply; median over the repeats.
         cpu_s: Processor time of the same; median over the repeats.
         import_s: Wall time before that: starting Python and importing the tool.

@@ -63,11 +63,12 @@ def table_line(row: Row, group: list[Row]) -> str:
         return f"{head} fails: {row.error.replace('|', '/')} | | | | | |"
     made = [each for each in group if not each.error]
     size = bold(str(row.bytes), best=row.bytes == min(each.bytes for each in made))
-    drop = bold(f"{row.drop:+.2f}", best=row.drop == min(each.drop for each in made))
+    loss = bold(f"{row.drop:+.2f}", best=row.drop == min(each.drop for each in made))
+    drop = f"{loss} [{row.low:+.2f}, {row.high:+.2f}]" if row.samples else "not scored"
     cpu = bold(f"{row.cpu_s:.2f}", best=row.cpu_s == min(each.cpu_s for each in made))
     peak = bold(f"{row.rss_bytes / 1e6:.0f}", best=row.rss_bytes == min(each.rss_bytes for each in made))
     speed = "" if row.speed is None else f"{row.speed:.2f}x"
-    return f"{head} {size} | {drop} [{row.low:+.2f}, {row.high:+.2f}] | {cpu} | {row.work_s:.2f} | {peak} | {speed} |"
+    return f"{head} {size} | {drop} | {cpu} | {row.work_s:.2f} | {peak} | {speed} |"
 
 
 def bold(text: str, *, best: bool) -> str:
@@ -79,13 +80,16 @@ def goals(result: Result) -> list[str]:
     """Return one line per goal: held in how many of the cases, and which ones miss it."""
     pairs = list(ours_and_peers(result.rows))
     ours = [mine for mine, _ in pairs if not mine.error]
+    judged = [mine for mine in ours if mine.samples]
     fails = [row for row in result.rows if row.error and row.tool != OURS]
     lines = [
         verdict("bytes ≤ the smallest peer's", [(m, m.bytes <= min(p.bytes for p in peers)) for m, peers in pairs]),
         verdict(
-            "score ≥ the best peer's (paired, within the interval)", [(m, (m.behind_low or 0.0) <= 0) for m in ours]
+            "score ≥ the best peer's (paired, within the interval)", [(m, (m.behind_low or 0.0) <= 0) for m in judged]
         ),
-        f"- mean drop: {fmean(m.drop for m in ours):+.3f} points (goal ≤ {MEAN_DROP})" if ours else "- mean drop: none",
+        f"- mean drop: {fmean(m.drop for m in judged):+.3f} points (goal ≤ {MEAN_DROP})"
+        if judged
+        else "- mean drop: none",
         verdict(
             "processor time ≤ the fastest peer's", [(m, m.cpu_s <= min(p.cpu_s for p in peers)) for m, peers in pairs]
         ),

@@ -44,7 +44,7 @@ class Recipe:
     Attributes:
         make: The untrained module.
         load: The data.
-        epochs: Passes over the training part; 0 where the module comes with its weights.
+        epochs: Passes over the training part; 0 where the module comes with its weights, or where only time counts.
         rate: Peak learning rate of a one-cycle schedule.
         noise: Standard deviation of the noise that training adds to the inputs.
         shift: Largest shift of an input along its last axes, in steps; training draws it anew.
@@ -65,6 +65,8 @@ RECIPES: dict[str, Recipe] = {
     "mbv2s": Recipe(make=networks.MobileNetV2, load=data.cifar, epochs=8, rate=6e-3, shift=2),
     "watch1d": Recipe(make=networks.Watch1d, load=data.watch, epochs=12, noise=0.1),
     "dscnn": Recipe(make=keyword_net, load=data.keywords, epochs=0),
+    "resnet18": Recipe(make=networks.ResNet18, load=data.photographs, epochs=0),
+    "mbv2": Recipe(make=networks.full_mobilenet, load=data.photographs, epochs=0),
     "gru": Recipe(make=networks.Recurrent, load=data.spoken, epochs=20, noise=0.2),
     "attention": Recipe(make=networks.Attention, load=data.spoken, epochs=20, rate=1e-3, noise=0.2),
 }

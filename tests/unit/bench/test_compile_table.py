@@ -19,6 +19,7 @@ PEER = Row(
     target="board",
     tool="nncf",
     bytes=100,
+    samples=50,
     cpu_s=2.0,
     rss_bytes=300,
     float_score=0.9,
@@ -79,6 +80,12 @@ def test_a_tool_that_fails_is_a_row_with_its_reason() -> None:
     text = markdown(result(OURS, PEER, failed))
     assert "fails: no such / operator" in text
     assert "cases in which a peer fails: 1 (olive on net-1 for board)" in text
+
+
+def test_a_net_of_which_only_time_counts_has_no_drop() -> None:
+    text = markdown(result(replace(OURS, samples=0), replace(PEER, samples=0), builds=()))
+    assert "not scored" in text
+    assert "mean drop: none" in text
 
 
 def test_our_own_failure_misses_the_goals() -> None:
