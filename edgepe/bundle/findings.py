@@ -68,6 +68,7 @@ class Tried:
 
     Attributes:
         precision: What was tried.
+        note: What was special about it; may be empty.
         held: Whether it held every bound.
         error: Why it could not be built or run; empty where it could.
         drop: Loss of score, points or percent.
@@ -77,6 +78,7 @@ class Tried:
     """
 
     precision: str
+    note: str
     held: bool
     error: str
     drop: float | None
@@ -234,6 +236,7 @@ def _tried(fields: Fields) -> Tried:
     measured = fields.fields_or_none("measured")
     return Tried(
         precision=fields.text("precision"),
+        note=fields.text("note", default="", cap=LONG_TEXT),
         held=fields.flag("held"),
         error=fields.text("error", default="", cap=LONG_TEXT),
         drop=measured.number_or_none("drop") if measured else None,

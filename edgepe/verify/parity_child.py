@@ -78,15 +78,18 @@ class Energy:
 
     def add(self, reference: NDArray[Any], artifact: NDArray[Any]) -> Energy:
         """Return the sums with one more sample in them; what is not finite in the reference is left out."""
-        kept = np.isfinite(reference)
-        real = reference.astype(np.float64)[kept]
-        error = np.abs(real - artifact.astype(np.float64)[kept])
-        error[~np.isfinite(error)] = np.inf
+        real, made = reference.ravel().astype(np.float64), artifact.ravel().astype(np.float64)
+        if not np.isfinite(real.sum()):
+            kept = np.isfinite(real)
+            real, made = real[kept], made[kept]
+        error = made - real
+        if not np.isfinite(error.sum()):
+            error[~np.isfinite(error)] = np.inf
         return Energy(
-            signal=self.signal + float(np.square(real).sum()),
-            noise=self.noise + float(np.square(error).sum()),
-            max_error=max(self.max_error, float(error.max(initial=0.0))),
-            peak=max(self.peak, float(np.abs(real).max(initial=0.0))),
+            signal=self.signal + float(real @ real),
+            noise=self.noise + float(error @ error),
+            max_error=max(self.max_error, largest(error)),
+            peak=max(self.peak, largest(real)),
         )
 
 
@@ -140,6 +143,11 @@ class TensorModel:
         return {
             name: real_values(self._interpreter.get_tensor(row["index"]), row) for name, row in self._tensors.items()
         }
+
+
+def largest(values: NDArray[np.float64]) -> float:
+    """Return the largest absolute value; 0 of nothing."""
+    return max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
 
 
 def real_values(array: NDArray[Any], row: Mapping[str, Any]) -> NDArray[Any]:

@@ -26,6 +26,7 @@ __all__ = ["attempts", "golden", "layers", "operators", "provenance", "signature
 SCALE_DB = 60.0  # a full bar: 16-bit sound and half precision lie there
 EXACT_DB = 149.0
 INTEGER = "int8"
+MOST_CLASSES = 20
 
 
 def layers(findings: Findings) -> Html:
@@ -93,7 +94,7 @@ def attempts(findings: Findings) -> Html:
     )
     rows = [
         (
-            f"{number}. {each.precision}",
+            f"{number}. {each.precision}{f' ({each.note})' if each.note else ''}",
             "none" if each.size is None else kilobytes(each.size),
             "none" if each.drop is None else signed(each.drop),
             "unknown" if each.latency_us is None else f"{micros(each.latency_us)} {findings.timing.kind}",
@@ -237,17 +238,16 @@ def _shape(shape: tuple[int, ...]) -> str:
 def _baseline(manifest: Manifest) -> Iterator[Html]:
     if not manifest.baseline:
         return
-    names = (
-        manifest.labels
-        if len(manifest.labels) == len(manifest.baseline)
-        else tuple(map(str, range(len(manifest.baseline))))
-    )
-    yield tag("h3", "How often the artifact chose each class of the evaluation data")
+    named = len(manifest.labels) == len(manifest.baseline)
+    names = manifest.labels if named else tuple(f"class {index}" for index in range(len(manifest.baseline)))
+    rows = list(zip(names, manifest.baseline, strict=True))
+    if len(rows) > MOST_CLASSES:
+        rows = sorted(rows, key=lambda row: -row[1])[:MOST_CLASSES]
     most = max(*manifest.baseline, 1e-9)
+    yield tag("h3", "How often the artifact chose each class of the evaluation data")
     yield table(
         (("class", ""), ("", "bar-cell long"), ("share", "num")),
-        [
-            (name, bar(share / most, "artifact"), f"{share:.1%}")
-            for name, share in zip(names, manifest.baseline, strict=True)
-        ],
+        [(name, bar(share / most, "artifact"), f"{share:.1%}") for name, share in rows],
     )
+    if len(rows) < len(names):
+        yield note(f"The {len(rows)} most frequent of {len(names)} classes; the manifest holds all.")

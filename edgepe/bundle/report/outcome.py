@@ -122,8 +122,9 @@ def _verdict(findings: Findings) -> tuple[str, str]:
 
 
 def _bounds(findings: Findings) -> tuple[JudgedBound, ...]:
-    """Return the bounds of the attempt that ships: the last."""
-    return findings.attempts[-1].bounds if findings.attempts else ()
+    """Return the bounds of the attempt that ships: the last that held, else the last."""
+    tried = findings.attempts
+    return next((each.bounds for each in reversed(tried) if each.held), tried[-1].bounds if tried else ())
 
 
 def _tiles(manifest: Manifest, findings: Findings) -> Iterator[Html]:

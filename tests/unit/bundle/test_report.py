@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,12 @@ def test_a_build_without_bounds_says_so() -> None:
     assert "given no bound" in text("contract", facts)
 
 
+def test_the_verdict_is_of_the_attempt_that_ships_wherever_it_stands() -> None:
+    facts = evidence()
+    facts["attempts"] = facts["attempts"][::-1]
+    assert "Contract held" in text("head", facts)
+
+
 def test_a_bound_whose_value_is_unknown_is_not_shown_as_kept() -> None:
     facts = evidence()
     unknown = {"kind": "max_latency_us", "limit": 50.0, "value": None, "held": False}
@@ -170,6 +177,14 @@ def test_digests_data_versions_and_golden_terms_are_shown() -> None:
         assert shown in text("golden")
     for shown in ("N x 8 x 8 x 3 NHWC: (x · 0.5 - [0.25]) / [2]", "cat, dog", "75.0%"):
         assert shown in text("signature")
+
+
+def test_of_very_many_classes_the_most_frequent_are_shown() -> None:
+    many = replace(manifest(), labels=(), baseline=tuple(n / 499_500 for n in range(1000)))
+    signature = Outline(render(many, read_findings(evidence()), file="x.edge")).texts["signature"]
+    assert "class 999" in signature
+    assert "class 979" not in signature
+    assert "The 20 most frequent of 1000 classes" in signature
 
 
 def test_older_evidence_without_the_newer_fields_still_gives_a_page() -> None:
