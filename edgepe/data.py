@@ -2,24 +2,24 @@
 
 Rules kept here:
 1. Nothing is made up: absent, empty, constant or non-finite data is an error, never replaced.
-2. A pickle is never loaded.
+2. A pickle is never loaded; a function of the user's own runs with the user's rights.
 3. A file may call the only input ``x``; the labels are ``y``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgepe.errors import DataError, MissingFileError
+from edgepe.data_sources import LABELS, read_arrays
+from edgepe.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Dataset", "check_against", "check_informative", "check_labels", "dataset", "load_dataset"]
 
-LABELS = "y"
 ONLY_INPUT = "x"
 
 
@@ -72,34 +71,32 @@ def dataset(inputs: Mapping[str, NDArray[np.generic]], labels: NDArray[np.generi
     return Dataset(inputs=arrays, labels=labels, digest=_digest(arrays, labels))
 
 
-def load_dataset(path: str | Path) -> Dataset:
-    """Return the set in an ``.npz`` file, or in a folder of one ``.npy`` file per array.
+def load_dataset(source: str | Path, *, labels: tuple[str, ...] = ()) -> Dataset:
+    """Return the set that a file, a folder or a function of the user's gives.
 
     Args:
-        path: The file holds ``x`` (or one array per input name) and, where there are labels, ``y``.
+        source: An ``.npz`` file that holds ``x`` (or one array per input name) and, where there are labels, ``y``; a
+            folder of one ``.npy`` file per array; a folder with one subfolder of images per class; or
+            ``module:function``.
+        labels: Names of the classes in the order of the outputs: the subfolders' names are looked up there. Without
+            them, classes are numbered in the order of their names.
 
     Raises:
         MissingFileError: There is no such file.
-        DataError: It is no such file, or its data is empty, ragged, not numeric or not finite.
+        MissingExtraError: Images need Pillow.
+        UsageError: There is no such function.
+        DataError: Its data is empty, ragged, not numeric, not finite, or of an unknown class.
     """
-    path = Path(path)
-    if not path.exists():
-        raise MissingFileError(
-            f"there is no data file {path}",
-            expected="an .npz file with 'x' (or one array per input) and 'y'",
-            got="no such file",
-            next_step="give real samples of the application, raw: np.savez(path, x=…, y=…)",
-        )
-    arrays = _read(path)
-    labels = arrays.pop(LABELS, None)
+    arrays = read_arrays(source, labels=labels)
+    given = arrays.pop(LABELS, None)
     if not arrays:
         raise DataError(
-            f"{path} holds no inputs",
+            f"{source} holds no inputs",
             expected="an array 'x', or one per input name",
-            got=", ".join([LABELS] if labels is not None else ["nothing"]),
+            got=", ".join([LABELS] if given is not None else ["nothing"]),
             next_step="np.savez(path, x=…, y=…)",
         )
-    return dataset(arrays, labels)
+    return dataset(arrays, given)
 
 
 def check_against(data: Dataset, specs: tuple[TensorSpec, ...]) -> Dataset:
@@ -128,10 +125,12 @@ def check_informative(data: Dataset) -> None:
     """Refuse a set that calibration could learn nothing from.
 
     Raises:
-        DataError: An input holds one value only.
+        DataError: An input holds one value only; whole numbers may (a mask of ones), where another input varies.
     """
-    for name, array in data.inputs.items():
-        if array.min() == array.max():
+    constant = [name for name, array in data.inputs.items() if array.min() == array.max()]
+    for name in constant:
+        array = data.inputs[name]
+        if array.dtype.kind == "f" or len(constant) == len(data.inputs):
             raise DataError(
                 f"the calibration data of '{name}' is constant",
                 expected="samples that vary as the application's do",
@@ -173,23 +172,6 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...]) -> None:
             got=f"{shape}",
             next_step="give raw samples in the layout of the model, or declare theirs in --signature",
         )
-
-
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
-    try:
-        if path.is_dir():
-            return {file.stem: np.load(file, allow_pickle=False) for file in sorted(path.glob("*.npy"))}
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} holds one array", expected="an .npz archive", got="an .npy file")
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} cannot be read as data",
-            expected="an .npz file of plain arrays (no pickled objects)",
-            got=str(error),
-            next_step="write it with np.savez(path, x=…, y=…)",
-        ) from error
 
 
 def _check_arrays(arrays: Mapping[str, NDArray[np.generic]], labels: NDArray[np.generic] | None) -> None:

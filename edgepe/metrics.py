@@ -105,7 +105,8 @@ def metric(name: str) -> Metric:
     """Return a metric by name, or the user's own as ``module:function``.
 
     A function is called as ``function(outputs, labels)`` and returns a float, higher is better; if it has an attribute
-    ``lower_is_better = True``, its value is an error. The working directory is importable.
+    ``lower_is_better = True``, its value is an error; if it has ``per_sample = True``, it returns one value per sample,
+    whose mean is the score, and the interval needs no resampling. The working directory is importable.
 
     Raises:
         UsageError: There is no such metric or function.
@@ -209,9 +210,41 @@ def _own(name: str) -> Metric:
     kind = Kind.ERROR if getattr(function, "lower_is_better", False) else Kind.SCORE
 
     def score(outputs: Outputs, labels: Array) -> float:
-        return float(function(dict(outputs), labels))
+        return float(_called(name, function, outputs, labels).mean())
 
-    return Metric(name=name, kind=kind, score=score, per_sample=None, classifies=False)
+    def per_sample(outputs: Outputs, labels: Array) -> NDArray[np.float64]:
+        values = _called(name, function, outputs, labels)
+        if values.shape != (len(labels),):
+            raise _unusable(name, f"one value per sample, shape ({len(labels)},)", f"shape {values.shape}")
+        return values
+
+    each = per_sample if getattr(function, "per_sample", False) else None
+    return Metric(name=name, kind=kind, score=score, per_sample=each, classifies=False)
+
+
+def _called(
+    name: str, function: Callable[[dict[str, Array], Array], object], outputs: Outputs, labels: Array
+) -> NDArray[np.float64]:
+    """Return what the user's metric gives, as numbers."""
+    try:
+        values = np.asarray(function(dict(outputs), labels), np.float64)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        shapes = ", ".join(f"{key} {array.shape}" for key, array in outputs.items())
+        raise _unusable(
+            name, f"a number for outputs {shapes} and labels {labels.shape}", f"{type(error).__name__}: {error}"
+        ) from error
+    if values.size == 0 or not np.isfinite(values).all():
+        raise _unusable(name, "finite numbers", f"{values.ravel()[:3]}")
+    return values
+
+
+def _unusable(name: str, expected: str, got: str) -> UsageError:
+    return UsageError(
+        f"the metric '{name}' cannot be used",
+        expected=expected,
+        got=got,
+        next_step="mend the function; it is called with a dict of outputs and the array y",
+    )
 
 
 def _first(outputs: Outputs) -> Array:

@@ -149,9 +149,9 @@ def build(request: Request, *, watch: Watch | None = None) -> tuple[Built, ...]:
 def _prepare(request: Request, folder: Path, talk: Watch) -> Ground:
     """Capture and optimize the model, read and check the data, calibrate, run the float twin."""
     signature = load_signature(request.signature) if request.signature else Signature()
-    calibration = load_dataset(request.calibration)
+    calibration = load_dataset(request.calibration, labels=signature.labels)
     check_informative(calibration)
-    evaluation = load_dataset(request.evaluation) if request.evaluation else calibration
+    evaluation = load_dataset(request.evaluation, labels=signature.labels) if request.evaluation else calibration
     captured = _capture(request, calibration, signature, talk)
     for target in request.targets:
         check_fits(captured.model, target, request.precisions(target))

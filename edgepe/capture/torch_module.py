@@ -214,9 +214,15 @@ def example_outputs(module: nn.Module, example: tuple[torch.Tensor, ...]) -> obj
         raise CaptureError(
             "the module does not run on inputs of the data's shapes",
             expected="inputs that its forward takes",
-            got=f"{', '.join(str(tuple(tensor.shape)) for tensor in example)}: {first_line(error)}",
+            got=f"{', '.join(str(tuple(tensor.shape)) for tensor in example)}: {_said(error)}",
             next_step="declare the layout of the raw data in --signature, or give --shape",
         ) from error
+
+
+def _said(error: BaseException) -> str:
+    """Return what an error says: TorchScript prints its own traceback first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if "TorchScript" in first_line(error) and lines else first_line(error)
 
 
 def cause(error: BaseException) -> str:

@@ -114,3 +114,48 @@ def test_a_metric_of_ones_own_is_imported_from_the_working_directory(
 
 def test_the_names_of_the_metrics_are_these() -> None:
     assert metric_names() == ("accuracy", "precision", "recall", "f1", "mse", "mae", "r2", "agreement")
+
+
+def _own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> str:
+    module = f"own_metric_{abs(hash(body))}"
+    (tmp_path / f"{module}.py").write_text(body)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return f"{module}:score"
+
+
+def test_an_own_metric_sees_every_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "def score(outputs, labels):\n    return (outputs['a'] + outputs['b'] == labels).mean()\n"
+    chosen = metric(_own(tmp_path, monkeypatch, body))
+    outputs = {"a": np.arange(8), "b": np.ones(8)}
+    found = compare(chosen, outputs, {**outputs, "b": np.zeros(8)}, np.arange(8) + 1)
+    assert (found.float_score, found.score, found.method) == (1.0, 0.0, "bootstrap")
+
+
+def test_an_own_metric_per_sample_gets_a_normal_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "def score(outputs, labels):\n    return abs(outputs['a'] - labels)\n"
+    body += "score.per_sample = score.lower_is_better = True\n"
+    chosen = metric(_own(tmp_path, monkeypatch, body))
+    found = compare(chosen, {"a": np.arange(8) + 1}, {"a": np.arange(8) + 2}, np.arange(8))
+    assert (found.float_score, found.score, found.drop, found.method) == (1.0, 2.0, 100.0, "normal")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        pytest.param("def score(outputs, labels):\n    return outputs['z']", "KeyError", id="a missing output"),
+        pytest.param("def score(outputs, labels):\n    return float('nan')", "finite", id="not finite"),
+        pytest.param("def score(outputs, labels):\n    return 'good'", "ValueError", id="a text"),
+        pytest.param(
+            "def score(outputs, labels):\n    return [1.0]\nscore.per_sample = True",
+            r"shape \(8,\)",
+            id="too few values",
+        ),
+    ],
+)
+def test_an_own_metric_that_fails_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    chosen = metric(_own(tmp_path, monkeypatch, body))
+    with pytest.raises(UsageError, match=f"metric 'own_metric[\\s\\S]*{said}"):
+        compare(chosen, {"a": np.arange(8)}, {"a": np.arange(8)}, np.arange(8))
