@@ -26,7 +26,9 @@ from edgepe.data import Dataset, check_informative, load_dataset
 from edgepe.errors import UsageError
 from edgepe.graph.work import count_work
 from edgepe.lower.onnx_file import onnx_bytes
-from edgepe.quantize.calibrate import collect_ranges
+from edgepe.quantize.cache import RangeCache
+from edgepe.quantize.calibrate import DEFAULT, method_named
+from edgepe.quantize.calibration import calibrate
 from edgepe.quantize.search import Found, search
 from edgepe.scheme import Precision
 from edgepe.signature import Signature, load_signature
@@ -35,7 +37,7 @@ from edgepe.stages.built import Built
 from edgepe.stages.candidate import graph_edges
 from edgepe.stages.evidence import evidence_of
 from edgepe.stages.layers import layer_evidence
-from edgepe.stages.samples import BATCH, Samples, choose_metric, input_specs, ports_of
+from edgepe.stages.samples import Samples, choose_metric, input_specs, ports_of
 from edgepe.stages.trial import Ground, Trial, Trials
 from edgepe.verify.run import run_artifact
 
@@ -89,6 +91,8 @@ class Request:
         precision: The only one to try; the target's order where None.
         name: The model's name; by the source where None.
         version: Its version.
+        method: How calibration takes ranges: a name in :data:`edgepe.quantize.calibrate.METHODS`.
+        cache: Folder that keeps calibrations; None keeps nothing.
     """
 
     source: str
@@ -107,6 +111,8 @@ class Request:
     precision: Precision | None = None
     name: str | None = None
     version: str = "1"
+    method: str = DEFAULT
+    cache: Path | None = None
 
     def contract(self, metric: str) -> Contract:
         """Return the bounds as a contract on a metric."""
@@ -190,10 +196,13 @@ def _calibrate(request: Request, captured: Captured, samples: Samples, talk: Wat
     wanted = {precision for target in request.targets for precision in request.precisions(target)}
     if wanted == {Precision.FP32}:
         return None
-    talk.stage("calibrating", len(samples.data))
-    batch = captured.inputs[0].shape[0]
-    size = BATCH if batch == -1 else batch
-    return collect_ranges(captured.model, samples.batches(size), progress=talk.advance)
+    method = method_named(request.method)
+    cache = RangeCache(request.cache) if request.cache is not None else None
+    talk.stage(f"calibrating ({request.method})", len(samples))
+    ranges = calibrate(captured.model, samples, method=method, cache=cache, progress=talk.advance)
+    if cache is not None and cache.trouble:
+        talk.stage(f"calibration was not kept: {cache.trouble}")
+    return ranges
 
 
 def _checked_name(request: Request) -> str:

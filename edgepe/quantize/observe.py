@@ -202,6 +202,8 @@ def _sample(graph: onnx.GraphProto, value: ir.Value, part: str) -> None:
 def _open(proto: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
+    # A value is reduced as soon as it is there and then freed; the default order puts that off and holds them all.
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

@@ -7,6 +7,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -68,9 +69,18 @@ class Samples:
         """
         return _prepared(self.data.inputs, self.specs)
 
-    def batches(self, size: int = BATCH) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield the prepared inputs, ``size`` samples at a time."""
-        for raw in self.data.batches(size):
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the samples and of what is done to them, hex."""
+        return hashlib.sha256(repr((self.data.digest, tuple(self.data.inputs), self.specs)).encode()).hexdigest()
+
+    def batches(self, size: int = BATCH, first: int = 0) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield the prepared inputs, ``size`` samples at a time, from sample ``first`` on."""
+        for start in range(first, len(self.data), size):
+            raw = {name: array[start : start + size] for name, array in self.data.inputs.items()}
             yield _prepared(raw, self.specs)
 
 
