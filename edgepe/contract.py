@@ -3,7 +3,8 @@
 Rules kept here:
 1. A bound that the user did not set judges nothing; a bound that was set and cannot be checked is broken.
 2. The point estimate decides; the interval is told beside it.
-3. A verdict names every bound with its limit, its value and by how much it is broken.
+3. Latency without a bound breaks nothing here; what is slower than its float twin is the search's to hold back.
+4. A verdict names every bound with its limit, its value and by how much it is broken.
 """
 
 from __future__ import annotations
@@ -48,11 +49,13 @@ class Measured:
         drop: Loss against the float model, in the unit of ``Contract.max_drop``; None where nothing was scored.
         bytes: Size of the model file.
         latency_us: Latency of one inference, µs; None where unknown.
+        slowdown: Latency as a multiple of its float twin's, by figures that may decide; None where there are none.
     """
 
     drop: float | None
     bytes: int
     latency_us: float | None
+    slowdown: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

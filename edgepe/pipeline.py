@@ -12,7 +12,7 @@ import hashlib
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from device_agent.wire.errors import WireError
 from device_agent.wire.topics import check_id
@@ -39,6 +39,7 @@ from edgepe.stages.evidence import evidence_of
 from edgepe.stages.layers import layer_evidence
 from edgepe.stages.samples import Samples, choose_metric, input_specs, ports_of
 from edgepe.stages.trial import Ground, Trial, Trials
+from edgepe.stages.watch import Silent, Watch
 from edgepe.verify.run import run_artifact
 
 if TYPE_CHECKING:
@@ -48,26 +49,6 @@ if TYPE_CHECKING:
     from edgepe.target import Target
 
 __all__ = ["Built", "Request", "Watch", "build"]
-
-
-class Watch(Protocol):
-    """Told how a build goes on."""
-
-    def stage(self, name: str, total: int | None = None) -> None:
-        """Note that a stage begins, of ``total`` steps where that is known."""
-
-    def advance(self, done: int) -> None:
-        """Note how many steps of the stage are done."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def stage(self, name: str, total: int | None = None) -> None:
-        """Do nothing."""
-
-    def advance(self, done: int) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +127,9 @@ def build(request: Request, *, watch: Watch | None = None) -> tuple[Built, ...]:
         found = []
         for target in request.targets:
             talk.stage(f"building for {target.name}")
-            trials = Trials(ground, target, Path(folder))
-            shipped = search(request.precisions(target), contract, trials.candidate)
-            found.append((target, shipped, trials.trial(Precision.FP32)))
+            trials = Trials(ground, target, Path(folder), contract=contract, watch=talk)
+            shipped = trials.raced(search(request.precisions(target), contract, trials))
+            found.append((target, shipped, trials.twin()))
     return tuple(_write(request, name, ground, target, found=shipped, twin=twin) for target, shipped, twin in found)
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from device_agent.wire.manifest import Manifest, MetricClaim, OpRow
 from edgepe.bundle.golden import GOLDEN_FILE, golden_bytes, golden_rows, golden_terms
 from edgepe.bundle.pack import file_entries
-from edgepe.graph.work import predict_us
 from edgepe.stages.board import BOARD, board_text
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def assemble(
     artifact = trial.artifact
     golden = _golden(ground, trial)
     files = {f"model.{target.format}": artifact.data, GOLDEN_FILE: golden_bytes(*golden)}
-    predicted = predict_us(ground.work, artifact.schemes, target.cost)
+    predicted = trial.predicted_us
     manifest = Manifest(
         name=name,
         version=version,
@@ -72,14 +71,26 @@ def assemble(
 
 def why(target: Target, found: Found[Trial], *, asked: bool) -> str:
     """Return the reason for the precision that ships, in a sentence."""
+    return f"{_choice(target, found, asked=asked)}{_warning(found)}"
+
+
+def _choice(target: Target, found: Found[Trial], *, asked: bool) -> str:
     if asked:
         return "asked for"
-    failed = [_failure(attempt) for attempt in found.attempts[:-1]]
+    failed = _failures(found.attempts[:-1])
     if failed:
-        return f"{'; '.join(failed)}; {found.attempt.precision} holds"
+        return f"{'; '.join(failed)}; {found.attempt.recipe} holds"
     bounds = found.attempt.verdict.bounds if found.attempt.verdict else ()
     order = " → ".join(target.precisions)
     return f"first of {order}, {'holds the contract' if bounds else 'no bound was set'}"
+
+
+def _warning(found: Found[Trial]) -> str:
+    """Return what to know of the speed of what ships; empty where it is not slower than float."""
+    raced = found.artifact.race
+    if raced is not None and raced.slower:
+        return f"; slower than float: measured, takes {raced.ratio:.2f} times as long"
+    return f"; slower than float: {found.attempt.slowness}" if found.attempt.slower and raced is None else ""
 
 
 def _golden(ground: Ground, trial: Trial) -> tuple[Arrays, Arrays]:
@@ -109,9 +120,16 @@ def _class_frequencies(outputs: Arrays) -> tuple[float, ...]:
     return tuple(float(count) / len(first) for count in counts)
 
 
+def _failures(attempts: tuple[Attempt, ...]) -> list[str]:
+    """Return why attempts were not the ones to ship; those with operators given back are told as one."""
+    mixed = [attempt for attempt in attempts if attempt.recipe.float_nodes]
+    told = [_failure(attempt) for attempt in attempts if not attempt.recipe.float_nodes]
+    return [*told, f"{len(mixed)} choices of float operators do not hold or weigh more"] if mixed else told
+
+
 def _failure(attempt: Attempt) -> str:
     if attempt.verdict is None:
         return f"{attempt.precision} failed: {attempt.error.splitlines()[0]}"
-    return (
-        f"{attempt.precision} breaks {', '.join(f'{bound.kind} by {bound.over:g}' for bound in attempt.verdict.broken)}"
-    )
+    if attempt.held:
+        return f"{attempt.recipe} {attempt.slowness or 'is larger'}"
+    return f"{attempt.recipe} breaks {', '.join(f'{bound.kind} by {bound.over:g}' for bound in attempt.verdict.broken)}"

@@ -16,9 +16,10 @@ import numpy as np
 
 from device_agent.wire.manifest import TensorSpec
 from edgepe.errors import UnsupportedOpError
-from edgepe.graph.work import count_work
+from edgepe.graph.work import OpWork, conversion_work, count_work
 from edgepe.lower.onnx_file import onnx_bytes
 from edgepe.quantize.assign import assign
+from edgepe.quantize.recipe import Recipe
 from edgepe.scheme import Precision
 from edgepe.signature import channel_first
 
@@ -83,6 +84,7 @@ class Artifact:
         schemes: One row per node of the float graph.
         inputs: How its inputs lie.
         outputs: How its outputs lie.
+        conversions: The work of converting between precisions that a runtime cannot fuse away.
     """
 
     precision: Precision
@@ -90,21 +92,24 @@ class Artifact:
     schemes: tuple[OpScheme, ...]
     inputs: tuple[Edge, ...]
     outputs: tuple[Edge, ...]
+    conversions: tuple[OpWork, ...] = ()
 
 
-def make_artifact(captured: Captured, target: Target, precision: Precision, ranges: Ranges | None) -> Artifact:
-    """Return the artifact of a model for a target at one precision.
+def make_artifact(captured: Captured, target: Target, wanted: Recipe | Precision, ranges: Ranges | None) -> Artifact:
+    """Return the artifact of a model for a target by one recipe.
 
     Args:
-        captured: The float graph.
+        captured: The float graph, its remedies applied.
         target: The board.
-        precision: What to make.
+        wanted: What to make; a precision stands for its plain recipe.
         ranges: Calibrated ranges; needed for int8 and fp16.
 
     Raises:
         UnsupportedOpError: The format cannot hold an operator, or the precision.
     """
-    schemes = assign(captured.model, target, precision=precision, ranges=ranges)
+    recipe = wanted if isinstance(wanted, Recipe) else Recipe(precision=wanted)
+    precision = recipe.precision
+    schemes = assign(captured.model, target, precision=precision, ranges=ranges, float_nodes=recipe.float_nodes)
     if target.format == "tflite":
         return _tflite(captured, target, precision, schemes, ranges)
     made, schemes = _onnx(captured.model, target, precision, schemes, ranges)
@@ -114,7 +119,13 @@ def make_artifact(captured: Captured, target: Target, precision: Precision, rang
         schemes=schemes,
         inputs=graph_edges(captured),
         outputs=tuple(_same_order(port) for port in captured.outputs),
+        conversions=conversions(captured.model, schemes, target),
     )
+
+
+def conversions(model: ir.Model, schemes: tuple[OpScheme, ...], target: Target) -> tuple[OpWork, ...]:
+    """Return the conversions between precisions that a target's runtime runs; TensorRT's kernels take them in."""
+    return () if target.rules.style == "tensorrt" else conversion_work(model, schemes)
 
 
 def whole(precision: Precision, schemes: tuple[OpScheme, ...], model: ir.Model) -> Precision:
@@ -199,6 +210,7 @@ def _tflite(
         schemes=schemes,
         inputs=tuple(_edge(port, *edges[port.name]) for port in captured.inputs),
         outputs=tuple(_edge(port, *edges[port.name]) for port in captured.outputs),
+        conversions=conversions(captured.model, schemes, target),
     )
 
 

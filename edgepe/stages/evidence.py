@@ -70,7 +70,8 @@ def evidence_of(
         "float": {"bytes": len(twin.artifact.data), "latency": _timing(twin, target)},
         "rss_bytes": run.rss_bytes,
         "model_rss_bytes": run.model_bytes,
-        "attempts": [_attempt(attempt) for attempt in found.attempts],
+        "against_float": trial.race.to_json() if trial.race else None,
+        "attempts": [_attempt(attempt, ships=attempt is found.attempt) for attempt in found.attempts],
         "layers": layers,
     }
 
@@ -102,12 +103,14 @@ def _versions() -> dict[str, str]:
     return installed
 
 
-def _attempt(attempt: Attempt) -> dict[str, object]:
+def _attempt(attempt: Attempt, *, ships: bool) -> dict[str, object]:
     bounds = attempt.verdict.bounds if attempt.verdict else ()
+    refused = "" if ships else attempt.slowness
     return {
         "precision": str(attempt.precision),
-        "held": attempt.held,
-        "error": attempt.error,
+        "note": attempt.recipe.note,
+        "held": attempt.held and not refused,
+        "error": attempt.error or refused,
         "measured": asdict(attempt.measured) if attempt.measured else None,
         "bounds": [asdict(bound) for bound in bounds],
     }

@@ -3,20 +3,26 @@
 Rules kept here:
 1. An artifact is scored on the target's own runtime or its stand-in, named; never where it was made.
 2. Latency is measured where the stand-in is the target itself, and predicted from the cost table elsewhere.
-3. Each precision is made and run once, however often it is asked for.
+3. Each recipe is made and run once, however often it is asked for.
+4. Whether an artifact is slower than its float twin is decided by the cost table, so that the same inputs give the same
+   bytes; by a race on this machine only where latency is bounded and this machine is the target's kind.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgepe.contract import Measured
 from edgepe.graph.work import predict_us
 from edgepe.metrics import Comparison, Metric, compare
-from edgepe.quantize.search import Candidate
+from edgepe.quantize.recipe import Activations, Recipe, Remedy
+from edgepe.quantize.search import Candidate, Found
+from edgepe.scheme import Precision
 from edgepe.stages.candidate import Artifact, make_artifact, permuted
 from edgepe.stages.samples import Samples, input_specs
+from edgepe.stages.sensitivity import Sensitivity
+from edgepe.stages.speed import Race, race
 from edgepe.verify.run import RunResult, run_artifact
 from edgepe.verify.standin import StandIn, stand_in
 
@@ -29,10 +35,12 @@ if TYPE_CHECKING:
 
     from device_agent.wire.manifest import TensorSpec
     from edgepe.capture.captured import Captured
+    from edgepe.contract import Contract
     from edgepe.graph.work import OpWork
     from edgepe.quantize.calibrate import Ranges
-    from edgepe.scheme import Precision
+    from edgepe.quantize.mixed import Group
     from edgepe.signature import Signature
+    from edgepe.stages.watch import Watch
     from edgepe.target import Target
 
 __all__ = ["MEASURED", "PREDICTED", "Ground", "Trial", "Trials"]
@@ -71,6 +79,7 @@ class Trial:
     """One artifact, run and judged.
 
     Attributes:
+        recipe: How it was made.
         artifact: The model file and its schemes.
         inputs: Specification of its inputs.
         judge: What ran it.
@@ -78,8 +87,12 @@ class Trial:
         comparison: Its score beside the float model's.
         latency_us: Latency of one inference, µs; None where unknown.
         latency_is: ``measured`` or ``predicted``.
+        predicted_us: Latency by the target's cost table, µs; None where it has none.
+        slowdown: Latency as a multiple of the float twin's, by the figures that may decide (rule 4).
+        race: Its times beside the float twin's, where they were measured.
     """
 
+    recipe: Recipe
     artifact: Artifact
     inputs: tuple[TensorSpec, ...]
     judge: StandIn
@@ -87,52 +100,116 @@ class Trial:
     comparison: Comparison
     latency_us: float | None
     latency_is: str
+    predicted_us: float | None = None
+    slowdown: float | None = None
+    race: Race | None = None
 
     @property
     def measured(self) -> Measured:
         """What the contract asks about it."""
-        return Measured(drop=self.comparison.drop, bytes=len(self.artifact.data), latency_us=self.latency_us)
+        return Measured(
+            drop=self.comparison.drop,
+            bytes=len(self.artifact.data),
+            latency_us=self.latency_us,
+            slowdown=self.slowdown,
+        )
 
 
 class Trials:
-    """The trials of one target.
+    """The trials of one target; what the search builds with.
 
     Args:
         ground: What all targets share.
         target: The board.
         folder: A folder of this build alone, for the files that the child opens.
+        contract: What was promised; whether its latency is bounded decides what times may decide (rule 4).
+        watch: Told how sensitivity is measured.
     """
 
-    def __init__(self, ground: Ground, target: Target, folder: Path) -> None:
+    def __init__(self, ground: Ground, target: Target, folder: Path, *, contract: Contract, watch: Watch) -> None:
         self._ground = ground
         self._target = target
         self._folder = folder
-        self._done: dict[Precision, Trial] = {}
+        self._contract = contract
+        self._watch = watch
+        self._done: dict[Recipe, Trial] = {}
 
-    def candidate(self, precision: Precision) -> Candidate[Trial]:
-        """Return the trial of a precision, as the search wants it.
+    def candidate(self, recipe: Recipe) -> Candidate[Trial]:
+        """Return the trial of a recipe, as the search wants it.
 
         Raises:
             UnsupportedOpError: The format cannot hold an operator, or the precision.
             VerifyError: The runtime crashes on the artifact or refuses it.
         """
-        trial = self.trial(precision)
+        trial = self.trial(recipe)
         return Candidate(artifact=trial, measured=trial.measured)
 
-    def trial(self, precision: Precision) -> Trial:
-        """Make, run and judge the artifact of a precision; see :meth:`candidate`."""
-        if precision not in self._done:
-            self._done[precision] = self._try(precision)
-        return self._done[precision]
+    def twin(self) -> Trial:
+        """Return the trial of the float artifact."""
+        return self.trial(Recipe(precision=Precision.FP32))
 
-    def _try(self, precision: Precision) -> Trial:
+    def trial(self, recipe: Recipe) -> Trial:
+        """Make, run and judge the artifact of a recipe; see :meth:`candidate`."""
+        if recipe not in self._done:
+            self._done[recipe] = self._compared(self._try(recipe))
+        return self._done[recipe]
+
+    def activations(self) -> tuple[Activations, ...]:
+        """Return the kinds of int8 activations to try, best first."""
+        return (Activations.STATIC,)
+
+    def remedies(self, recipe: Recipe) -> tuple[tuple[Remedy, ...], ...]:  # noqa: ARG002 - the search's interface
+        """Return the remedies that bring a recipe nearer to float on the calibration data, best first."""
+        return ()
+
+    def groups(self, recipe: Recipe) -> tuple[Group, ...]:
+        """Return the groups of int8 operators of a recipe, with what each costs."""
+        bench = Sensitivity(
+            twin=self.twin().artifact,
+            make=self._artifact,
+            samples=self._ground.calibration,
+            signature=self._ground.signature,
+            judge=stand_in(self._target, recipe.precision),
+            folder=self._folder,
+        )
+        return bench.groups(self._ground.captured.model, recipe, self._watch)
+
+    def raced(self, found: Found[Trial]) -> Found[Trial]:
+        """Return what was found, its artifact timed beside its float twin where times here are the target's."""
+        return replace(found, artifact=replace(found.artifact, race=self._race(found.artifact)))
+
+    def _race(self, trial: Trial) -> Race | None:
+        if trial.race is not None:
+            return trial.race
+        twin = self.twin()
+        if not trial.judge.is_target or trial.recipe == twin.recipe:
+            return None
+        rivals = [(self._path(each.recipe, each.artifact), each.judge) for each in (trial, twin)]
+        return race(*rivals, inputs=Samples.fitting(self._ground.evaluation.data, trial.inputs).prepared())
+
+    def _compared(self, trial: Trial) -> Trial:
+        """Return a trial with its speed beside its float twin's (rule 4)."""
+        if trial.recipe.precision is Precision.FP32:
+            return trial
+        if self._contract.max_latency_us is not None and trial.judge.is_target:
+            raced = self._race(trial)
+            return trial if raced is None else replace(trial, slowdown=raced.ratio, race=raced)
+        twin = self.twin().predicted_us
+        return replace(trial, slowdown=trial.predicted_us / twin) if trial.predicted_us and twin else trial
+
+    def _artifact(self, recipe: Recipe) -> Artifact:
+        ground = self._ground
+        return make_artifact(ground.captured, self._target, recipe, ground.ranges)
+
+    def _try(self, recipe: Recipe) -> Trial:
         ground, target = self._ground, self._target
-        artifact = make_artifact(ground.captured, target, precision, ground.ranges)
+        artifact = self._artifact(recipe)
         specs = input_specs(artifact.inputs, ground.evaluation.data, ground.signature)
-        judge = stand_in(target, precision)
-        run = self._run(artifact, Samples.fitting(ground.evaluation.data, specs), judge)
-        predicted = predict_us(ground.work, artifact.schemes, target.cost)
+        judge = stand_in(target, recipe.precision)
+        run = self._run(recipe, artifact, Samples.fitting(ground.evaluation.data, specs), judge)
+        predicted = predict_us((*ground.work, *artifact.conversions), artifact.schemes, target.cost)
         return Trial(
+            recipe=recipe,
             artifact=artifact,
             inputs=specs,
             judge=judge,
@@ -145,10 +222,16 @@ class Trials:
             ),
             latency_us=run.median_us if judge.is_target else predicted,
             latency_is=MEASURED if judge.is_target else PREDICTED,
+            predicted_us=predicted,
         )
 
-    def _run(self, artifact: Artifact, samples: Samples, judge: StandIn) -> RunResult:
-        path = self._folder / f"{self._target.name}-{artifact.precision}.{self._target.format}"
-        path.write_bytes(artifact.data)
+    def _run(self, recipe: Recipe, artifact: Artifact, samples: Samples, judge: StandIn) -> RunResult:
         timings = TIMINGS if judge.is_target else 0
-        return run_artifact(path, judge.kind, samples.prepared(), settings=dict(judge.settings), timings=timings)
+        return run_artifact(
+            self._path(recipe, artifact), judge.kind, samples.prepared(), settings=dict(judge.settings), timings=timings
+        )
+
+    def _path(self, recipe: Recipe, artifact: Artifact) -> Path:
+        path = self._folder / f"{self._target.name}-{recipe.precision}.{self._target.format}"
+        path.write_bytes(artifact.data)
+        return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ from edgepe.quantize.apply_onnx import apply_onnx
 from edgepe.quantize.assign import assign
 from edgepe.quantize.calibrate import Percentile, collect_ranges
 from edgepe.quantize.fp16 import to_fp16
+from edgepe.quantize.recipe import Activations, Recipe, Remedy
 from edgepe.quantize.search import Candidate, search
 from edgepe.scheme import Precision
 from edgepe.target import Target, load_target
@@ -32,7 +34,10 @@ from edgepe.verify.standin import is_exact, stand_in
 from tests.small_graphs import cnn, feeds, graph, normal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from edgepe.quantize.mixed import Group
 
 FUSED = {"QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool", "QGemm", "MaxPool", "Flatten"}
 ARM = {"session.qdqisint8allowed": "1"}
@@ -63,6 +68,27 @@ class Net(nn.Module):
         """Return logits [n, 6]."""
         start = self.stem(x)
         return torch.as_tensor(self.head(torch.relu(start + self.block(start))))
+
+
+@dataclass
+class Workshop:
+    """Builds whole precisions only."""
+
+    build: Callable[[Precision], Candidate[bytes]]
+
+    def candidate(self, recipe: Recipe) -> Candidate[bytes]:
+        return self.build(recipe.precision)
+
+    def activations(self) -> tuple[Activations, ...]:
+        return (Activations.STATIC,)
+
+    def remedies(self, recipe: Recipe) -> tuple[tuple[Remedy, ...], ...]:
+        assert recipe.precision is Precision.INT8
+        return ()
+
+    def groups(self, recipe: Recipe) -> tuple[Group, ...]:
+        assert recipe.precision is Precision.INT8
+        return ()
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +174,7 @@ def test_the_search_falls_back_from_int8_to_what_holds_the_contract(trained: ir.
         drop = 100 * scored.comparison.score
         return Candidate(artifact=data, measured=Measured(drop=drop, bytes=len(data), latency_us=None))
 
-    found = search(target.precisions, Contract(metric="mae", max_drop=1.0), build)
+    found = search(target.precisions, Contract(metric="mae", max_drop=1.0), Workshop(build))
     assert found.attempt.precision is Precision.FP16
     assert [attempt.held for attempt in found.attempts] == [False, True]
 
@@ -201,3 +227,23 @@ def test_what_the_rules_call_int8_fuses_in_onnxruntime(tmp_path: Path, op: str, 
     counts = optimized_ops(data, tmp_path / "optimized.onnx", ARM)
     assert counts["QLinearConv"] == counts[fused] == 1
     assert counts["DequantizeLinear"] == 1
+
+
+@pytest.mark.parametrize("settings", [{}, ARM, {"session.x64quantprecision": "1"}], ids=["plain", "arm", "exact"])
+def test_an_operator_given_back_to_float_keeps_its_float_weights(tmp_path: Path, settings: dict[str, str]) -> None:
+    body = "c = Conv(x, w) r = Relu(c) d = Conv(r, v, b) e = Conv(d, u) f = Flatten(e) y = Gemm<transB=1>(f, g)"
+    outlier = normal(8, 8, 3, 3, seed=1)
+    outlier[0, 0, 0, 0] = 3000.0
+    constants = {"w": normal(8, 8, 3, 3), "v": outlier, "b": normal(8), "u": normal(8, 8, 2, 2), "g": normal(4, 72)}
+    model = graph(body, inputs={"x": ["b", 8, 8, 8]}, outputs={"y": ["b", 4]}, constants=constants)
+    target = load_target("raspberry-pi")
+    ranges = collect_ranges(model, [feeds(model)])
+    schemes = assign(model, target, ranges=ranges, precision=Precision.MIXED, float_nodes={"n_d"})
+    data = onnx_bytes(apply_onnx(model, schemes, ranges, target.rules))
+    counts = optimized_ops(data, tmp_path / "optimized.onnx", settings)
+    assert counts["QLinearConv"] <= 2
+    assert counts["Conv"] + counts["FusedConv"] >= 1
+    float_weights = [
+        w for w in onnx.load(tmp_path / "optimized.onnx").graph.initializer if list(w.dims) == [8, 8, 3, 3]
+    ]
+    assert [w.data_type for w in float_weights].count(onnx.TensorProto.FLOAT) == 1
