@@ -9,6 +9,7 @@ Rules kept here:
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -207,8 +208,11 @@ def measure(job: ParityJob, folder: Path, *, timeout_s: float = TIMEOUT_S) -> Me
     """
     (folder / JOB).write_text(json.dumps(asdict(job)), encoding="utf8")
     command = [sys.executable, "-m", "edgepe.verify.parity_child", str(folder)]
+    alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # sums are bound by memory: threads would wait for each other
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603 - our own module
+        done = subprocess.run(  # noqa: S603 - our own module
+            command, capture_output=True, timeout=timeout_s, check=False, env=alone
+        )
     except subprocess.TimeoutExpired as error:
         raise VerifyError("Comparing layers did not end.", expected=f"at most {timeout_s:g} s", got="killed") from error
     try:
