@@ -18,7 +18,7 @@ from edgepe.verify.standin import read_host
 from tests.bench.compile.measure import measure, ship
 from tests.bench.compile.result import Build, Result, Row, read_result, write_result
 from tests.bench.compile.table import OURS, markdown, with_section
-from tests.bench.compile.training import RECIPES, kept
+from tests.bench.compile.training import NETS, kept
 
 OUT = Path(".cache/bench/compile.json")
 WORK = Path(".cache/bench/compile")
@@ -30,7 +30,7 @@ TOOLS = (OURS, "onnxruntime", "nncf", "olive", "modelopt")
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="bench-compile", description=__doc__)
-    parser.add_argument("--nets", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
     parser.add_argument("--tools", nargs="+", default=list(TOOLS), choices=TOOLS)
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])

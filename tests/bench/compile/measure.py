@@ -22,7 +22,7 @@ import numpy as np
 from device_agent.runtime.base import open_runtime
 from edgepe.bundle.pack import read_bundle
 from edgepe.errors import EdgepeError
-from edgepe.metrics import Comparison, compare, metric
+from edgepe.metrics import Comparison, compare
 from edgepe.pipeline import Request, build
 from edgepe.scheme import Precision
 from edgepe.verify.run import run_artifact
@@ -51,7 +51,6 @@ TIMEOUT_S = 600
 ROUNDS, TIMINGS = 15, 10
 DYNAMIC = frozenset({"gru", "attention"})
 BATCH = 32
-METRIC = "accuracy"
 MAX_DROP = 1.0
 
 
@@ -91,7 +90,7 @@ def measure(net: Net, target: Target, tools: tuple[str, ...], *, repeats: int, f
     runs = {tool: answers(made[tool], judge, truth) for tool in tools}
     rows = [row_of(tool, made[tool], runs[tool], truth) for tool in tools]
     rows = timed(rows, net, made, judge, x)
-    return [beside_best(row, rows, runs, y) for row in rows]
+    return [beside_best(row, net, rows, runs, y) for row in rows]
 
 
 def answers(made: Made, judge: StandIn, truth: Truth) -> Outputs | str:
@@ -114,12 +113,12 @@ def row_of(tool: str, made: Made, outputs: Outputs | str, truth: Truth) -> Row:
         tool=tool,
         samples=len(truth.y) if truth.labelled else 0,
         float_bytes=truth.net.model.stat().st_size,
-        float_score=float(metric(METRIC).score(truth.twin, truth.y)) if truth.labelled else 0.0,
+        float_score=float(truth.net.metric.score(truth.twin, truth.y)) if truth.labelled else 0.0,
     )
     if isinstance(outputs, str):
         return replace(row, error=outputs)
     row = counted(row, made)
-    return scored(row, compare(metric(METRIC), truth.twin, outputs, truth.y)) if truth.labelled else row
+    return scored(row, compare(truth.net.metric, truth.twin, outputs, truth.y)) if truth.labelled else row
 
 
 def make_all(net: Net, target: Target, tools: tuple[str, ...], *, repeats: int, folder: Path) -> dict[str, Made]:
@@ -246,7 +245,7 @@ def best_of(runtime: Runtime, one: Outputs) -> int:
     return min(times)
 
 
-def beside_best(row: Row, rows: list[Row], runs: dict[str, Outputs | str], labels: NDArray[Any]) -> Row:
+def beside_best(row: Row, net: Net, rows: list[Row], runs: dict[str, Outputs | str], labels: NDArray[Any]) -> Row:
     """Return our row with its paired loss against the best peer."""
     peers = [peer for peer in rows if peer.tool != OURS and not peer.error]
     if row.tool != OURS or row.error or not row.samples or not peers:
@@ -255,7 +254,7 @@ def beside_best(row: Row, rows: list[Row], runs: dict[str, Outputs | str], label
     theirs, mine = runs[best.tool], runs[OURS]
     if isinstance(theirs, str) or isinstance(mine, str):
         return row
-    loss = compare(metric(METRIC), theirs, mine, labels)
+    loss = compare(net.metric, theirs, mine, labels)
     return replace(row, behind_best=loss.drop, behind_low=loss.low, behind_high=loss.high)
 
 
@@ -269,7 +268,7 @@ def ship(net: Net, target: Target, folder: Path) -> Build:
         calibration=net.part("calibration"),
         evaluation=net.part("evaluation"),
         out=folder / net.stem,
-        metric=METRIC,
+        metric=net.metric.name,
         max_drop=MAX_DROP,
         name=net.name,
     )
@@ -302,4 +301,4 @@ def unseen_drop(net: Net, target: Target, bundle: Path, precision: Precision) ->
     model = bundle.with_suffix("") / read_bundle(bundle).manifest.model
     twin = run_artifact(net.model, "onnxruntime", {"x": x}).outputs
     made = run_artifact(model, judge.kind, {"x": x}, settings=dict(judge.settings)).outputs
-    return compare(metric(METRIC), twin, renamed(made, twin), y).drop
+    return compare(net.metric, twin, renamed(made, twin), y).drop

@@ -20,17 +20,20 @@ from torch import nn
 from edgepe.capture.captured import Port
 from edgepe.capture.torch_module import capture_module
 from edgepe.lower.onnx_file import onnx_bytes
-from tests.bench.compile import data, networks
+from edgepe.metrics import Metric, metric
+from edgepe.verify.run import run_artifact
+from tests.bench.compile import data, networks, pitch
+from tests.bench.compile.data import Part, Split
 from tests.bench.compile.pretrained import keyword_net
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import onnx_ir as ir
     from numpy.typing import NDArray
 
-    from tests.bench.compile.data import Part, Split
 
-__all__ = ["RECIPES", "Net", "Recipe", "kept", "prepare"]
+__all__ = ["NETS", "RECIPES", "Net", "Recipe", "kept", "prepare"]
 
 FOLDER = Path(".cache/bench/nets")
 OPSET = 20  # the newest that every target's runtime knows
@@ -72,6 +75,9 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+NETS = (*RECIPES, "pitch")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Net:
     """A trained net as files: the float graph, and one ``.npz`` (``x``, ``y``) per part."""
@@ -86,6 +92,11 @@ class Net:
         return f"{self.name}-{self.seed}"
 
     @property
+    def metric(self) -> Metric:
+        """How it is scored."""
+        return metric(pitch.SCORE if self.name == "pitch" else "accuracy")
+
+    @property
     def model(self) -> Path:
         """The float graph."""
         return self.folder / f"{self.stem}.onnx"
@@ -96,30 +107,54 @@ class Net:
 
 
 def kept(name: str, seed: int) -> Net:
-    """Return a trained net, training it where it is not kept yet."""
+    """Return a net, making it where it is not kept yet."""
     net = Net(name=name, seed=seed)
     if not net.model.exists():
         net.folder.mkdir(parents=True, exist_ok=True)
-        prepare(net, RECIPES[name])
+        if name == "pitch":
+            prepare_pitch(net)
+        else:
+            prepare(net, RECIPES[name])
     return net
 
 
 def prepare(net: Net, recipe: Recipe) -> None:
-    """Train one net and keep it; the model file comes last, so that what is there is whole."""
+    """Train one net and keep it."""
     began = time.perf_counter()
     torch.set_num_threads(1)
     split = recipe.load()
     module = trained(recipe, split.train, seed=net.seed)
     score = accuracy(module, split.test)
     port = Port(name="x", dtype="float32", shape=(-1, *split.train.x.shape[1:]))
-    captured = capture_module(module, name=net.name, inputs=(port,))
+    keep(net, capture_module(module, name=net.name, inputs=(port,)).model, split)
+    sys.stderr.write(f"{net.stem}: accuracy {score:.4f}, trained in {time.perf_counter() - began:.0f} s\n")
+
+
+def prepare_pitch(net: Net) -> None:
+    """Keep the pitch net, its labels by its own float decisions."""
+    model = pitch.pitch_net().model
+    path = net.model.with_suffix(".float.onnx")
+    path.write_bytes(onnx_bytes(model, opset_max=OPSET, ir_max=IR))
+    split = pitch.sounds()
+    parts = [labelled(part, path) for part in (split.train, split.evaluation, split.test)]
+    keep(net, model, Split(train=parts[0], evaluation=parts[1], test=parts[2]))
+    path.unlink()
+
+
+def labelled(part: Part, path: Path) -> Part:
+    """Return the samples with the float net's notes as labels."""
+    notes = run_artifact(path, "onnxruntime", {"x": part.x}).outputs[pitch.NOTES]
+    return Part(x=part.x, y=(notes >= pitch.THRESHOLD).astype(np.int64))
+
+
+def keep(net: Net, model: ir.Model, split: Split) -> None:
+    """Write the files; the model comes last, so that what is there is whole."""
     np.savez(net.part("calibration"), x=split.calibration)
     np.savez(net.part("evaluation"), x=split.evaluation.x, y=split.evaluation.y)
     np.savez(net.part("test"), x=split.test.x, y=split.test.y)
     partial = net.model.with_suffix(".part")
-    partial.write_bytes(onnx_bytes(captured.model, opset_max=OPSET, ir_max=IR))
+    partial.write_bytes(onnx_bytes(model, opset_max=OPSET, ir_max=IR))
     partial.replace(net.model)
-    sys.stderr.write(f"{net.stem}: accuracy {score:.4f}, trained in {time.perf_counter() - began:.0f} s\n")
 
 
 def trained(recipe: Recipe, part: Part, *, seed: int) -> nn.Module:
