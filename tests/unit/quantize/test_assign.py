@@ -242,3 +242,8 @@ def test_two_nodes_of_one_name_are_refused() -> None:
         node.name = "same"
     with pytest.raises(UnsupportedOpError, match="not unique"):
         assign(model, PI)
+
+
+def test_fp16_keeps_what_onnxruntime_on_arm_has_no_kernel_for() -> None:
+    model = graph("y = AveragePool <kernel_shape = [2]> (x)", inputs={"x": ["b", 4, 8]}, outputs={"y": ["b", 4, 7]})
+    assert table(assign(model, JETSON, precision=Precision.FP16))["y"] == (FP32, Reason.FLOAT_OP)
