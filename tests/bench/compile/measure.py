@@ -141,6 +141,7 @@ def gathered(artifact: Path, runs: list[Done | str]) -> Made:
         import_s=median(run.import_s for run in good),
         work_s=median(run.work_s for run in good),
         cpu_s=median(run.cpu_s for run in good),
+        all_cpu_s=median(run.all_cpu_s for run in good),
         rss_bytes=int(median(run.rss_bytes for run in good)),
         version=good[0].version,
     )
@@ -208,6 +209,7 @@ def counted(row: Row, made: Made) -> Row:
         bytes=made.artifact.stat().st_size,
         work_s=made.done.work_s,
         cpu_s=made.done.cpu_s,
+        all_cpu_s=made.done.all_cpu_s,
         import_s=made.done.import_s,
         rss_bytes=made.done.rss_bytes,
     )

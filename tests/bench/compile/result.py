@@ -38,7 +38,8 @@ class Row:
         high: Upper end.
         samples: Number of test samples; 0 where only size and time count, so that there is no score.
         work_s: Wall time of calibrate, choose, apply; median over the repeats.
-        cpu_s: Processor time of the same; median over the repeats.
+        cpu_s: Processor time of the same, its children included; median over the repeats.
+        all_cpu_s: The same from the start of Python on, imports included.
         import_s: Wall time before that: starting Python and importing the tool.
         rss_bytes: Peak memory of the process; median.
         behind_best: Our loss against the best peer on the same samples, points; None in rows of peers.
@@ -63,6 +64,7 @@ class Row:
     samples: int = 0
     work_s: float = 0.0
     cpu_s: float = 0.0
+    all_cpu_s: float = 0.0
     import_s: float = 0.0
     rss_bytes: int = 0
     behind_best: float | None = None
