@@ -47,7 +47,7 @@ def manifest(*, nodes: tuple[str, ...] = ("conv", "relu", "gemm")) -> Manifest:
         labels=("cat", "dog"),
         runtime=RuntimeFloor(name="onnxruntime", version="1.20.0"),
         ops=tuple(
-            OpRow(node=node, op="Conv", precision="fp32", reason="few-channels", detail="3 of 16 channels")
+            OpRow(node=node, op="Conv", precision="fp32", reason="few-channels", detail=f"3 of 16 channels of {node}")
             for node in nodes
         ),
         calibration_digest=DIGEST,

@@ -113,6 +113,10 @@ def test_a_crowded_report_fits_the_screen_and_runs_nothing(
 ) -> None:
     opened = Opened(browser, crowded, viewport=viewport, color_scheme=scheme)
     assert opened.overflow_px() == 0
+    for part in opened.page.locator("summary").all():
+        part.click()
+    assert opened.page.locator("details:not([open])").count() == 0
+    assert opened.overflow_px() == 0
     assert opened.page.title() == "net 3 for raspberry-pi-5"
     assert opened.page.locator("script, img").count() == 0
     assert opened.page.locator("#operators tbody tr").first.locator("code").first.inner_text() == HOSTILE
@@ -126,6 +130,8 @@ def test_the_dark_page_is_dark_and_paper_is_light(browser: Browser, crowded: Pat
     opened.page.emulate_media(media="print")
     on_paper = opened.page.evaluate(ink)
     assert (on_screen, on_paper) == ("rgb(229, 234, 240)", "rgb(23, 32, 43)")
+    assert opened.page.locator("details:not([open])").count() == 2
+    assert opened.page.locator("#operators tbody tr").last.is_visible()  # what is folded on a screen is whole on paper
     assert opened.page.pdf(format="A4").startswith(b"%PDF")
     opened.close()
 

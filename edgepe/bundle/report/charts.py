@@ -30,6 +30,7 @@ WITHIN = 0.95  # share of the values that the bins hold at least: a tail would p
 HISTOGRAM = 62  # height of a histogram, px
 RULER = 34  # height of an interval chart's middle line, px
 EDGE = 0.5
+SPARSE = 50  # more stems than these have smaller heads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +101,12 @@ def stems(rows: Sequence[Stem], *, threshold: float, label: str) -> Html:
     y = _height(threshold, highest)
     parts.append(tag("line", class_="threshold", x1=0, x2="100%", y1=y, y2=y))
     parts.extend(
-        _stem(row, (index + EDGE) / len(rows), highest) for index, row in enumerate(rows) if math.isfinite(row.value)
+        _stem(row, (index + EDGE) / len(rows), highest, 4 if len(rows) <= SPARSE else 2.5)
+        for index, row in enumerate(rows)
+        if math.isfinite(row.value)
     )
     words = f"divergent below {threshold:g} dB"
-    parts.append(tag("text", words, class_="threshold-text", x="100%", y=y + 15, text_anchor="end"))
+    parts.append(tag("text", words, class_="threshold-text", x="100%", y=TOP, text_anchor="end"))
     return tag("svg", *parts, class_="chart gutter", height=PLOT + 2 * TOP, role="img", aria_label=label)
 
 
@@ -180,13 +183,13 @@ def interval(*, low: float, value: float, high: float, limit: float | None, unit
     return tag("svg", *parts, class_="chart", height=2 * RULER, role="img", aria_label=label)
 
 
-def _stem(row: Stem, share: float, highest: int) -> Html:
+def _stem(row: Stem, share: float, highest: int, radius: float) -> Html:
     x, y = _percent(share), _height(row.value, highest)
     return tag(
         "g",
         tag("title", row.title),
         tag("line", class_="stem", x1=x, x2=x, y1=_height(0, highest), y2=y),
-        tag("circle", cx=x, cy=y, r=4),
+        tag("circle", cx=x, cy=y, r=radius),
         class_=row.tone,
     )
 

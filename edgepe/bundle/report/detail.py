@@ -13,10 +13,23 @@ from typing import TYPE_CHECKING
 
 from edgepe.bundle.report.charts import Stem, bar, stems
 from edgepe.bundle.report.markup import Html, tag
-from edgepe.bundle.report.parts import badge, code, facts, kilobytes, micros, note, paragraph, section, signed, table
+from edgepe.bundle.report.parts import (
+    MANY_ROWS,
+    badge,
+    code,
+    facts,
+    folded,
+    kilobytes,
+    micros,
+    note,
+    paragraph,
+    section,
+    signed,
+    table,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from device_agent.wire.manifest import Manifest, OpRow, TensorSpec
     from edgepe.bundle.findings import Findings, LayerError, LayerErrors, Tried
@@ -27,6 +40,7 @@ SCALE_DB = 60.0  # a full bar: 16-bit sound and half precision lie there
 EXACT_DB = 149.0
 INTEGER = "int8"
 MOST_CLASSES = 20
+MOST_ROWS = 20
 
 
 def layers(findings: Findings) -> Html:
@@ -44,24 +58,10 @@ def layers(findings: Findings) -> Html:
         threshold=found.threshold_db,
         label=f"signal to error of {len(found.rows)} layers, from input to output",
     )
-    heads = (
-        ("layer", ""),
-        ("op", ""),
-        ("signal to error", "num"),
-        ("", "bar-cell"),
-        ("largest error", "num"),
-        ("largest value", "num"),
-    )
-    rows = [
-        (
-            code(_whole(row)),
-            row.op,
-            _decibels(row.sqnr_db),
-            bar(row.sqnr_db / SCALE_DB, _tone(row, found), mark=found.threshold_db / SCALE_DB),
-            "not finite" if row.max_error is None else f"{row.max_error:.3g}",
-            f"{row.peak:.3g}",
-        )
-        for row in found.rows
+    lowest = sorted(found.rows, key=lambda row: row.sqnr_db)[:MOST_ROWS]
+    short = [
+        tag("h3", f"The {MOST_ROWS} lowest, in the order of the graph"),
+        _layer_table([row for row in found.rows if row in lowest], found),
     ]
     return section(
         "layers",
@@ -69,7 +69,8 @@ def layers(findings: Findings) -> Html:
         *_layer_texts(found),
         chart,
         tag("p", tag("span", "input"), tag("span", "output"), class_="ends gutter"),
-        table(heads, rows),
+        *(short if len(found.rows) > MANY_ROWS else ()),
+        folded(f"All {len(found.rows)} layers", _layer_table(found.rows, found), rows=len(found.rows)),
         *_skipped(found),
     )
 
@@ -78,8 +79,19 @@ def operators(manifest: Manifest) -> Html:
     """Return every operator with its precision and the reason."""
     counts = Counter(row.precision for row in manifest.ops)
     summary = paragraph(", ".join(f"{count} {name}" for name, count in counts.most_common()) or "none", ".")
-    heads = (("node", ""), ("op", ""), ("precision", ""), ("reason", ""), ("detail", "wide"))
-    return section("operators", "Operators", summary, table(heads, [_op_row(row) for row in manifest.ops]))
+    reasons = Counter(f"{row.precision}, {row.reason}" for row in manifest.ops)
+    heads = (("node", "name"), ("op", ""), ("precision", ""), ("reason", ""), ("detail", "wide"))
+    return section(
+        "operators",
+        "Operators",
+        summary,
+        facts((reason, str(count)) for reason, count in reasons.most_common()),
+        folded(
+            f"All {len(manifest.ops)} operators",
+            table(heads, [_op_row(row) for row in manifest.ops]),
+            rows=len(manifest.ops),
+        ),
+    )
 
 
 def attempts(findings: Findings) -> Html:
@@ -157,6 +169,29 @@ def _decibels(value: float) -> str:
     return "equal" if value >= EXACT_DB else f"{value:.1f} dB".replace("-", "\N{MINUS SIGN}")
 
 
+def _layer_table(rows: Sequence[LayerError], found: LayerErrors) -> Html:
+    heads = (
+        ("layer", "name"),
+        ("op", ""),
+        ("signal to error", "num"),
+        ("", "bar-cell"),
+        ("largest error", "num"),
+        ("largest value", "num"),
+    )
+    cells = [
+        (
+            code(_whole(row)),
+            row.op,
+            _decibels(row.sqnr_db),
+            bar(row.sqnr_db / SCALE_DB, _tone(row, found), mark=found.threshold_db / SCALE_DB),
+            "not finite" if row.max_error is None else f"{row.max_error:.3g}",
+            f"{row.peak:.3g}",
+        )
+        for row in rows
+    ]
+    return table(heads, cells)
+
+
 def _tone(row: LayerError, found: LayerErrors) -> str:
     return "bad" if row.sqnr_db < found.threshold_db else "artifact"
 
@@ -198,7 +233,7 @@ def _skipped(found: LayerErrors) -> Iterator[Html]:
     if found.skipped:
         reasons = Counter(reason for _, reason in found.skipped)
         yield note(
-            f"{len(found.skipped)} operators were not compared: ",
+            f"Not compared ({len(found.skipped)}): ",
             "; ".join(
                 f"{reason} ({', '.join(node for node, why in found.skipped if why == reason)})" for reason in reasons
             ),

@@ -10,10 +10,24 @@ from edgepe.bundle.report.markup import Html, join, tag
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["badge", "code", "facts", "kilobytes", "micros", "note", "section", "signed", "table"]
+__all__ = [
+    "MANY_ROWS",
+    "badge",
+    "code",
+    "facts",
+    "folded",
+    "kilobytes",
+    "micros",
+    "note",
+    "paragraph",
+    "section",
+    "signed",
+    "table",
+]
 
 THOUSAND = 1000.0
-NUMBER = "num"  # columns whose head ends so are aligned to the right
+MANY_ROWS = 60
+"""A table of more rows starts folded."""
 
 Cell = Html | str
 
@@ -41,6 +55,12 @@ def table(heads: Sequence[tuple[str, str]], rows: Iterable[Sequence[Cell]], *, t
         for index, row in enumerate(rows)
     ]
     return tag("table", tag("thead", head), tag("tbody", *body))
+
+
+def folded(title: str, body: Html, *, rows: int) -> Html:
+    """Return a part that a reader can fold; it starts folded where it has very many rows. Paper shows it whole."""
+    opened = {"open": ""} if rows <= MANY_ROWS else {}
+    return tag("details", tag("summary", title), body, **opened)
 
 
 def facts(rows: Iterable[tuple[str, Cell]]) -> Html:

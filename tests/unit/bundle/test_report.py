@@ -179,6 +179,17 @@ def test_digests_data_versions_and_golden_terms_are_shown() -> None:
         assert shown in text("signature")
 
 
+def test_very_many_layers_are_folded_below_the_lowest_ones() -> None:
+    nodes = tuple(f"node_{n}" for n in range(100))
+    outline = Outline(page(nodes=nodes))
+    assert "The 20 lowest, in the order of the graphlayer" in outline.texts["layers"]
+    assert outline.texts["layers"].count("node_99") == 4  # the sentence that names it, the chart, both tables
+    assert [attributes for name, attributes in outline.elements if name == "details"] == [{}, {}]
+    few = Outline(page())
+    assert [attributes for name, attributes in few.elements if name == "details"] == [{"open": ""}, {"open": ""}]
+    assert "lowest, in the order" not in few.texts["layers"]
+
+
 def test_of_very_many_classes_the_most_frequent_are_shown() -> None:
     many = replace(manifest(), labels=(), baseline=tuple(n / 499_500 for n in range(1000)))
     signature = Outline(render(many, read_findings(evidence()), file="x.edge")).texts["signature"]
