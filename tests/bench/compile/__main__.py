@@ -10,8 +10,11 @@ import argparse
 import os
 import platform
 import sys
+from dataclasses import replace
 from importlib.metadata import version
+from itertools import filterfalse, product
 from pathlib import Path
+from typing import NamedTuple
 
 from edgepe.target import load_target
 from edgepe.verify.standin import read_host
@@ -42,41 +45,50 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure, write the result and the table."""
+    """Measure all artifacts, then build what ships, then write the table."""
     asked = arguments()
     result = read_result(OUT) if OUT.exists() else described(asked.repeats, rows=(), builds=())
-    for seed in () if asked.table else asked.seeds:
-        for name in asked.nets:
-            for target in asked.targets:
-                if asked.afresh or not has(result, name, seed, target):
-                    result = extended(result, name, seed, target, asked)
-                    write_result(OUT, result)
+    cases = [Case(*case) for case in product(asked.nets, asked.seeds, asked.targets)]
+    for step in () if asked.table else (with_rows, with_build):
+        for case in cases:
+            result = step(result, case, asked)
+            write_result(OUT, result)
     text = README.read_text(encoding="utf8") if README.exists() else "# Benchmarks\n"
     README.write_text(with_section(text, markdown(result)), encoding="utf8")
     sys.stdout.write(markdown(result) + "\n")
 
 
-def has(result: Result, name: str, seed: int, target: str) -> bool:
-    """Tell whether a case was measured."""
-    return any((row.net, row.seed, row.target) == (name, seed, target) for row in result.rows)
+class Case(NamedTuple):
+    """One net, trained with one seed, for one board."""
+
+    net: str
+    seed: int
+    target: str
+
+    def has(self, row: Row | Build) -> bool:
+        """Tell whether a row is of this case."""
+        return (row.net, row.seed, row.target) == self
 
 
-def extended(result: Result, name: str, seed: int, target: str, asked: argparse.Namespace) -> Result:
-    """Return the result with one case measured, or measured again."""
-    sys.stderr.write(f"{name}-{seed} for {target}\n")
-    net, profile = kept(name, seed), load_target(target)
-    tools = tuple(tool for tool in asked.tools if target == TARGETS[0] or tool != BOARDLESS)
-    rows = measure(net, profile, tools, repeats=asked.repeats, folder=WORK)
-    shipped = (ship(net, profile, WORK),) if any(row.samples for row in rows) else ()
+def with_rows(result: Result, case: Case, asked: argparse.Namespace) -> Result:
+    """Return the result with every tool's artifact of a case, measured where it was not yet."""
+    if any(map(case.has, result.rows)) and not asked.afresh:
+        return result
+    sys.stderr.write(f"{case.net}-{case.seed} for {case.target}\n")
+    tools = tuple(tool for tool in asked.tools if case.target == TARGETS[0] or tool != BOARDLESS)
+    net = kept(case.net, case.seed)
+    rows = measure(net, load_target(case.target), tools, repeats=asked.repeats, folder=WORK)
+    return described(asked.repeats, rows=(*filterfalse(case.has, result.rows), *rows), builds=result.builds)
 
-    def other(row: Row | Build) -> bool:
-        return (row.net, row.seed, row.target) != (name, seed, target)
 
-    return described(
-        asked.repeats,
-        rows=(*filter(other, result.rows), *rows),
-        builds=(*filter(other, result.builds), *shipped),
-    )
+def with_build(result: Result, case: Case, asked: argparse.Namespace) -> Result:
+    """Return the result with what ships in a case that can be scored, built where it was not yet."""
+    unscored = not any(row.samples for row in filter(case.has, result.rows))
+    if unscored or (any(map(case.has, result.builds)) and not asked.afresh):
+        return result
+    sys.stderr.write(f"building {case.net}-{case.seed} for {case.target}\n")
+    build = ship(kept(case.net, case.seed), load_target(case.target), WORK)
+    return replace(result, builds=(*filterfalse(case.has, result.builds), build))
 
 
 def described(repeats: int, *, rows: tuple[Row, ...], builds: tuple[Build, ...]) -> Result:

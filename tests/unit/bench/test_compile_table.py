@@ -67,6 +67,7 @@ def test_the_best_figure_of_a_group_is_bold_and_a_goal_that_is_held_lists_no_cas
         ({"bytes": 101}, "bytes ≤ the smallest peer's: 0 of 1 (net-1 for board)"),
         ({"behind_low": 0.1}, "score ≥ the best peer's (paired, within the interval): 0 of 1"),
         ({"cpu_s": 3.0}, "processor time ≤ the fastest peer's: 0 of 1"),
+        ({"all_cpu_s": 0.5}, "processor time with start ≤ the fastest peer's: 0 of 1"),
         ({"rss_bytes": 400}, "peak memory ≤ the leanest peer's: 0 of 1"),
         ({"speed": 0.9}, "faster than the float file where it is measured: 0 of 1"),
     ],
