@@ -18,7 +18,17 @@ from edgepe.errors import BundleError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Dataset", "Findings", "JudgedBound", "LayerError", "LayerErrors", "Timing", "Tried", "read_findings"]
+__all__ = [
+    "Dataset",
+    "Findings",
+    "JudgedBound",
+    "LayerError",
+    "LayerErrors",
+    "Timing",
+    "Tried",
+    "Turns",
+    "read_findings",
+]
 
 MEASURED = "measured"
 LONG_TEXT = 1 << 16
@@ -50,6 +60,23 @@ class Timing:
     def measured(self) -> bool:
         """Whether it was measured."""
         return self.kind == MEASURED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """Medians of artifact and float twin that took turns on the build host, round by round, µs.
+
+    Attributes:
+        us: Of the artifact.
+        float_us: Of its float twin.
+        ratio: The artifact's time as a multiple of its twin's.
+        slower: Whether it is slower beyond noise.
+    """
+
+    us: tuple[float, ...]
+    float_us: tuple[float, ...]
+    ratio: float
+    slower: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +178,7 @@ class Findings:
         float_bytes: Size of the float model file.
         timing: Latency of the artifact.
         float_timing: The same of the float model.
+        turns: Both, timed in turns where host and target agree; None elsewhere.
         rss_bytes: Peak memory of the process that ran the artifact on the host.
         model_rss_bytes: What the artifact added to it.
         attempts: What was tried, in order.
@@ -170,6 +198,7 @@ class Findings:
     float_bytes: int | None
     timing: Timing
     float_timing: Timing | None
+    turns: Turns | None
     rss_bytes: int | None
     model_rss_bytes: int | None
     attempts: tuple[Tried, ...]
@@ -195,7 +224,7 @@ def read_findings(evidence: Mapping[str, object]) -> Findings:
 def _findings(fields: Fields) -> Findings:
     host, runtime = fields.fields("host"), fields.fields("runtime")
     comparison, float_model = fields.fields("comparison"), fields.fields_or_none("float")
-    layers = fields.fields_or_none("layers")
+    layers, turns = fields.fields_or_none("layers"), fields.fields_or_none("against_float")
     return Findings(
         bundle_sha256=fields.text("bundle_sha256"),
         source=fields.text("source", default=""),
@@ -208,6 +237,7 @@ def _findings(fields: Fields) -> Findings:
         float_bytes=float_model.integer("bytes") if float_model else None,
         timing=_timing(fields.fields("latency")),
         float_timing=_timing(float_model.fields("latency")) if float_model else None,
+        turns=_turns(turns) if turns else None,
         rss_bytes=fields.integer_or_none("rss_bytes"),
         model_rss_bytes=fields.integer_or_none("model_rss_bytes"),
         attempts=tuple(_tried(item) for item in fields.items("attempts")),
@@ -229,6 +259,15 @@ def _timing(fields: Fields) -> Timing:
         cold_us=fields.number_or_none("cold_us"),
         cost_table=fields.text("cost_table", default=""),
         times_us=fields.numbers("times_us"),
+    )
+
+
+def _turns(fields: Fields) -> Turns:
+    return Turns(
+        us=fields.numbers("us"),
+        float_us=fields.numbers("float_us"),
+        ratio=fields.number("ratio"),
+        slower=fields.flag("slower"),
     )
 
 

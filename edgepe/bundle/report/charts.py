@@ -105,7 +105,7 @@ def stems(rows: Sequence[Stem], *, threshold: float, label: str) -> Html:
         for index, row in enumerate(rows)
         if math.isfinite(row.value)
     )
-    words = f"divergent below {threshold:g} dB"
+    words = f"\N{EN DASH} \N{EN DASH} divergent below {threshold:g} dB"
     parts.append(tag("text", words, class_="threshold-text", x="100%", y=TOP, text_anchor="end"))
     return tag("svg", *parts, class_="chart gutter", height=PLOT + 2 * TOP, role="img", aria_label=label)
 

@@ -113,7 +113,8 @@ def latency(findings: Findings) -> Html:
         )
         for name, timing in pairs
     ]
-    return section("latency", "Latency", *parts, table(heads, rows), *(note(text) for text in _latency_notes(findings)))
+    parts.extend((table(heads, rows), *_turns(findings)))
+    return section("latency", "Latency", *parts, *(note(text) for text in _latency_notes(findings)))
 
 
 def _verdict(findings: Findings) -> tuple[str, str]:
@@ -237,6 +238,21 @@ def _bars(pairs: list[tuple[str, Timing]]) -> Html:
     return table(
         (("model", ""), ("", "bar-cell long"), ("µs", "num")),
         [(f"{name}, {timing.kind}", bar(us / most, name), f"{us:,.0f}") for name, timing, us in known],
+    )
+
+
+def _turns(findings: Findings) -> Iterator[Html]:
+    turns = findings.turns
+    if turns is None:
+        return
+    word = badge("slower than float", "bad") if turns.slower else badge("not slower than float", "good")
+    rounds = "; ".join(
+        f"{micros(own)} against {micros(twin)}" for own, twin in zip(turns.us, turns.float_us, strict=False)
+    )
+    yield paragraph(
+        word,
+        f" In turns with its float twin, each round in fresh processes, it took {turns.ratio:.2f} times as long: ",
+        f"{rounds}.",
     )
 
 

@@ -119,6 +119,15 @@ def test_a_measured_latency_is_shown_as_a_distribution_with_its_host() -> None:
     assert "predicted" not in latency
 
 
+@pytest.mark.parametrize(("slower", "word"), [(True, "slower than float"), (False, "not slower than float")])
+def test_times_taken_in_turns_with_the_float_twin_are_told(slower: bool, word: str) -> None:  # noqa: FBT001 - a fact of the evidence
+    facts = evidence(measured=True)
+    facts["against_float"] = {"us": [90.0, 91.0], "float_us": [100.0, 98.0], "ratio": 0.91, "slower": slower}
+    latency = text("latency", facts)
+    assert f"{word} In turns with its float twin" in latency
+    assert "0.91 times as long: 90.0 µs against 100 µs; 91.0 µs against 98.0 µs" in latency
+
+
 def test_layers_are_a_chart_and_a_table_and_name_what_was_left_out() -> None:
     layers = text("layers")
     for shown in ("38.0 dB", "no divergent layer", "64 samples", "divergent below 10 dB", "gone", "has no node"):
