@@ -21,6 +21,7 @@ from edgepe.graph.fold_branches import FoldBranches
 from edgepe.graph.fold_constants import FoldConstants
 from edgepe.graph.global_pool import GlobalPool
 from edgepe.graph.infer_shapes import infer_shapes
+from edgepe.graph.remove_dead_channels import RemoveDeadChannels
 from edgepe.graph.remove_identities import RemoveIdentities
 from edgepe.graph.remove_no_ops import RemoveNoOps
 from edgepe.graph.strip import StripMetadata
@@ -45,6 +46,7 @@ SIMPLIFICATION: tuple[Callable[[], ir.passes.PassBase], ...] = (
     RemoveIdentities,
     FoldBatchNorm,
     GlobalPool,
+    RemoveDeadChannels,
     RemoveUnusedNodesPass,
 )
 CLEANUP: tuple[Callable[[], ir.passes.PassBase], ...] = (
