@@ -4,7 +4,8 @@ Rules kept here:
 1. A profile names its schema version; an unknown key is an error with "did you mean", never ignored.
 2. Everything that distinguishes two boards is a field of :class:`Target`; no stage asks for a board by name.
 3. Predictions come from :class:`CostTable` alone, which says where its figures come from.
-4. Reading a profile needs the standard library only, so that a bare installation can show it.
+4. A profile may extend another one (``edgepe.inheritance``); its digest is that of the whole.
+5. Reading a profile needs the standard library only, so that a bare installation can show it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Literal, NoReturn, TypeVar, cast, get_args
 
 from device_agent.wire.manifest import RuntimeFloor
 from edgepe.errors import MissingFileError, ProfileError, UnknownTargetError
+from edgepe.inheritance import with_base
 from edgepe.scheme import Precision
 
 __all__ = [
@@ -26,11 +28,13 @@ __all__ = [
     "CostRow",
     "CostTable",
     "Format",
+    "MemoryTable",
     "QuantRules",
     "Style",
     "Target",
     "load_target",
     "parse_target",
+    "shipped_profile",
     "target_aliases",
     "target_names",
 ]
@@ -116,6 +120,19 @@ class CostTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryTable:
+    """Figures to predict memory with.
+
+    Attributes:
+        source: Where the figures come from; shown wherever a prediction is shown.
+        runtime_bytes: Resident memory of the agent's worker with the runtime loaded and no model.
+    """
+
+    source: str
+    runtime_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """One board, as the compiler sees it.
 
@@ -138,6 +155,7 @@ class Target:
         round_to: Pruned channel counts are rounded to a multiple of this.
         rules: Quantization rules.
         cost: Cost table, or None where nothing is known.
+        memory: Memory table, or None likewise.
         digest: SHA-256 of the profile's content (comments and order do not count), hex.
     """
 
@@ -159,6 +177,7 @@ class Target:
     round_to: int
     rules: QuantRules
     cost: CostTable | None
+    memory: MemoryTable | None
     digest: str
 
 
@@ -181,19 +200,23 @@ def load_target(name_or_path: str | Path) -> Target:
         ProfileError: The profile breaks its schema.
     """
     text = str(name_or_path)
-    if text.endswith(".toml"):
-        return _read(Path(text))
-    file = _folder() / f"{text}.toml"
-    if text in target_names():
-        return _read(file)
-    aliases = target_aliases()
-    if text in aliases:
-        return _read(_folder() / f"{aliases[text]}.toml")
-    near = difflib.get_close_matches(text, [*target_names(), *aliases], n=1)
+    return _read(Path(text) if text.endswith(".toml") else shipped_profile(text))
+
+
+def shipped_profile(name: str) -> Path:
+    """Return the file of a profile that ships with edgepe, by name or alias.
+
+    Raises:
+        UnknownTargetError: There is no profile of that name.
+    """
+    aliases = {} if name in target_names() else target_aliases()
+    if name in target_names() or name in aliases:
+        return _folder() / f"{aliases.get(name, name)}.toml"
+    near = difflib.get_close_matches(name, [*target_names(), *aliases], n=1)
     raise UnknownTargetError(
-        f"there is no target '{text}'",
+        f"there is no target '{name}'",
         expected=", ".join([*target_names(), *sorted(aliases)]),
-        got=text,
+        got=name,
         next_step=f"did you mean '{near[0]}'?" if near else "edgepe targets list, or give the path of a .toml profile",
     )
 
@@ -208,10 +231,7 @@ def parse_target(text: str, *, source: str) -> Target:
     Raises:
         ProfileError: It is no TOML, or breaks the schema.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"{source} is not valid TOML", got=str(error), next_step=f"mend {source}") from error
+    raw = with_base(_toml(text, source), source=source, find=_base)
     table = _Table(raw, source)
     schema = table.take("schema", int)
     if schema != SCHEMA:
@@ -235,6 +255,7 @@ def parse_target(text: str, *, source: str) -> Target:
         round_to=table.positive("round_to"),
         rules=_rules(table.table("rules")),
         cost=_cost(table.table("cost")) if "cost" in raw else None,
+        memory=_memory(table.table("memory")) if "memory" in raw else None,
         digest=hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest(),
     )
     table.close()
@@ -248,9 +269,26 @@ def _folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "targets"
 
 
-def _read(path: Path) -> Target:
+def _toml(text: str, source: str) -> dict[str, object]:
     try:
-        text = path.read_text(encoding="utf8")
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{source} is not valid TOML", got=str(error), next_step=f"mend {source}") from error
+
+
+def _base(name: str, source: str) -> tuple[dict[str, object], str]:
+    """Return what a profile is based on, by name, alias or path beside the profile that names it."""
+    path = Path(source).parent / name if name.endswith(".toml") else shipped_profile(name)
+    return _toml(_text(path), str(path)), str(path)
+
+
+def _read(path: Path) -> Target:
+    return parse_target(_text(path), source=str(path))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf8")
     except FileNotFoundError as error:
         raise MissingFileError(
             f"there is no target profile {path}",
@@ -260,7 +298,6 @@ def _read(path: Path) -> Target:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path} cannot be read", expected="a UTF-8 .toml profile", got=str(error)) from error
-    return parse_target(text, source=str(path))
 
 
 def _runtime(table: _Table) -> RuntimeFloor:
@@ -302,6 +339,12 @@ def _cost(table: _Table) -> CostTable:
     rows.close()
     table.close()
     return cost
+
+
+def _memory(table: _Table) -> MemoryTable:
+    memory = MemoryTable(source=table.take("source", str), runtime_bytes=table.positive("runtime_bytes"))
+    table.close()
+    return memory
 
 
 def _row(table: _Table, precision: Precision) -> CostRow:

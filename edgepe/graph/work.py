@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 from edgepe.scheme import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import onnx_ir as ir
 
     from edgepe.scheme import OpScheme
     from edgepe.target import CostTable
 
-__all__ = ["OpWork", "conversion_work", "count_work", "predict_us"]
+__all__ = ["Load", "OpWork", "conversion_work", "count_work", "load_of", "load_us", "predict_us"]
 
 FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Relu", "Clip", "BatchNormalization"})
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
@@ -45,6 +45,29 @@ class OpWork:
     op: str
     macs: int
     elements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """All the work of one inference, as far as a cost table tells it apart.
+
+    Attributes:
+        ops: Operators that cost something.
+        macs: Precision → multiply-accumulates.
+        elements: Precision → elements written by operators without multiply-accumulates.
+    """
+
+    ops: int
+    macs: Mapping[Precision, int]
+    elements: Mapping[Precision, int]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the load as a device report tells it."""
+        found = dict.fromkeys((*self.macs, *self.elements))
+        return {
+            "ops": self.ops,
+            **{str(key): {"macs": self.macs.get(key, 0), "elements": self.elements.get(key, 0)} for key in found},
+        }
 
 
 def count_work(model: ir.Model) -> tuple[OpWork, ...]:
@@ -77,21 +100,40 @@ def conversion_work(model: ir.Model, schemes: Iterable[OpScheme]) -> tuple[OpWor
     return tuple(found)
 
 
-def predict_us(work: Iterable[OpWork], schemes: Iterable[OpScheme], cost: CostTable | None) -> float | None:
-    """Return the predicted latency of one inference on one thread, µs; None where the table says too little.
-
-    The prediction is ``call + Σ (op + macs / macs_per_us + elements / elements_per_us)``: no caches, no overlap.
-    """
-    if cost is None:
-        return None
+def load_of(work: Iterable[OpWork], schemes: Iterable[OpScheme]) -> Load:
+    """Return what an artifact's operators come to, precision by precision (rules 2 and 3)."""
     precisions = {scheme.node: scheme.precision for scheme in schemes}
-    total = cost.call_us
+    ops = 0
+    macs: dict[Precision, int] = {}
+    elements: dict[Precision, int] = {}
     for op in work:
-        row = cost.row(precisions.get(op.node, Precision.FP32)) or cost.row(Precision.FP32)
+        if not op.elements:
+            continue
+        ops += 1
+        precision = precisions.get(op.node, Precision.FP32)
+        counts, amount = (macs, op.macs) if op.macs else (elements, op.elements)
+        counts[precision] = counts.get(precision, 0) + amount
+    return Load(ops=ops, macs=macs, elements=elements)
+
+
+def predict_us(work: Iterable[OpWork], schemes: Iterable[OpScheme], cost: CostTable | None) -> float | None:
+    """Return the predicted latency of one inference on one thread, µs; None where the table says too little."""
+    return None if cost is None else load_us(load_of(work, schemes), cost)
+
+
+def load_us(load: Load, cost: CostTable) -> float | None:
+    """Return the predicted latency of a load, µs; None where the table has no row for it.
+
+    The prediction is ``call + Σ (op + macs / macs_per_us + elements / elements_per_us)``: no caches, no overlap. A
+    precision without a row of its own costs what fp32 does.
+    """
+    total = cost.call_us + cost.op_us * load.ops
+    for precision in dict.fromkeys((*load.macs, *load.elements)):
+        row = cost.row(precision) or cost.row(Precision.FP32)
         if row is None:
             return None
-        if op.elements:
-            total += cost.op_us + (op.macs / row.macs_per_us if op.macs else op.elements / row.elements_per_us)
+        total += load.macs.get(precision, 0) / row.macs_per_us
+        total += load.elements.get(precision, 0) / row.elements_per_us
     return total
 
 

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from edgepe.cli.targets import targets
-from edgepe.errors import ProfileError
-from edgepe.target import target_names
+from edgepe.errors import DataError, ProfileError
+from edgepe.target import load_target, target_names
 
 PROFILE = Path(__file__).parents[3] / "targets" / "jetson-orin.toml"
 
@@ -57,3 +57,52 @@ def test_every_help_has_an_example_and_imports_nothing_heavy(command: str) -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "Example:" in done.stdout
     assert done.returncode == 0, done.stderr
+
+
+def test_check_tells_what_contradicts_itself(tmp_path: Path) -> None:
+    board = tmp_path / "board.toml"
+    board.write_text('extends = "jetson"\nname = "board"\n[rules]\nbias = "int32"\n')
+    result = CliRunner().invoke(targets, ["check", str(board), "--json"])
+    assert [row["code"] for row in json.loads(result.output)["findings"]] == ["tensorrt-bias"]
+    assert isinstance(result.exception, ProfileError)
+
+
+def _reports(path: Path, count: int) -> Path:
+    rows = [
+        {
+            "device": f"pi-{place % 3}",
+            "latency_us": 100 + 8 * place + 2e6 * place / 9000,
+            "work": {"ops": 4 + place, "int8": {"macs": 2_000_000 * place, "elements": 3000 * place}},
+        }
+        for place in range(1, count + 1)
+    ]
+    path.write_text(json.dumps({"schema": 1, "target": "raspberry-pi-5", "reports": rows}))
+    return path
+
+
+def test_calibrate_writes_a_profile_that_predicts_what_was_reported(tmp_path: Path) -> None:
+    reports, out = _reports(tmp_path / "reports.json", 12), tmp_path / "mine.toml"
+    line = ["calibrate", "raspberry-pi", "--from", str(reports), "--out", str(out), "--json"]
+    row = json.loads(CliRunner().invoke(targets, line, catch_exceptions=False).output)
+    assert row["error_after"] < 0.1 < row["error_before"]
+    assert (row["reports"], row["devices"]) == (12, 3)
+    assert "whole profile" in CliRunner().invoke(targets, ["check", str(out)]).output
+    assert "fitted to 12 reports" in CliRunner().invoke(targets, ["show", str(out)]).output
+
+
+def test_a_profile_of_ones_own_is_extended_by_its_path(tmp_path: Path) -> None:
+    board = tmp_path / "boards" / "gate.toml"
+    board.parent.mkdir()
+    board.write_text('extends = "raspberry-pi-5"\ncores = 2\n')
+    out = tmp_path / "fitted" / "gate.toml"
+    line = ["calibrate", str(board), "--from", str(_reports(tmp_path / "r.json", 12)), "--out", str(out)]
+    CliRunner().invoke(targets, line, catch_exceptions=False)
+    assert 'extends = "../boards/gate.toml"' in out.read_text()
+    assert load_target(out).cores == 2
+
+
+def test_too_few_reports_write_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "mine.toml"
+    line = ["calibrate", "raspberry-pi", "--from", str(_reports(tmp_path / "r.json", 3)), "--out", str(out)]
+    assert isinstance(CliRunner().invoke(targets, line).exception, DataError)
+    assert not out.exists()
