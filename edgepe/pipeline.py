@@ -159,6 +159,7 @@ def _prepare(request: Request, folder: Path, talk: Watch) -> Ground:
         ranges=ranges,
         float_outputs=run_artifact(twin, "onnxruntime", scored.prepared()).outputs,
         metric=metric,
+        method=request.method,
     )
 
 

@@ -35,6 +35,9 @@ T_co = TypeVar("T_co", covariant=True)
 SLOWER = 1.05
 """From this multiple of the float twin's latency on, an artifact is slower; below it is noise."""
 
+HELPS = 0.9
+"""A remedy is tried where it leaves at most this share of the error on the calibration data."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate(Generic[T_co]):
@@ -63,8 +66,8 @@ class Workshop(Protocol[T_co]):
     def activations(self) -> tuple[Activations, ...]:
         """Return the kinds of int8 activations to try, best first."""
 
-    def remedies(self, recipe: Recipe) -> tuple[tuple[Remedy, ...], ...]:
-        """Return the remedies that bring an int8 recipe nearer to float on the calibration data, best first."""
+    def remedies(self, recipe: Recipe) -> tuple[tuple[tuple[Remedy, ...], float], ...]:
+        """Return remedies for an int8 recipe, best first, each with what it leaves of the plain recipe's error."""
 
     def groups(self, recipe: Recipe) -> tuple[Group, ...]:
         """Return the groups of int8 operators of a recipe, with what each costs."""
@@ -186,8 +189,13 @@ class Search(Generic[T]):
             if self._ships(tried[-1]) or not too_lossy(tried[-1]):
                 return tried[-1]
         base = min(tried, key=lost)
-        for remedies in self._workshop.remedies(base.recipe):
-            tried.append(self._try(replace(base.recipe, remedies=remedies)))
+        for remedies, share in self._workshop.remedies(base.recipe):
+            recipe = replace(base.recipe, remedies=remedies)
+            if share > HELPS:
+                why = f"leaves {share:.2f} times the error of plain int8 on the calibration data"
+                self._attempts.append(Attempt(recipe=recipe, measured=None, verdict=None, error=why))
+                continue
+            tried.append(self._try(recipe))
             if self._ships(tried[-1]):
                 return tried[-1]
         best = min(tried, key=lost)

@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING
 from edgepe.contract import Measured
 from edgepe.graph.work import predict_us
 from edgepe.metrics import Comparison, Metric, compare
+from edgepe.quantize.assign import assign
+from edgepe.quantize.calibrate import DEFAULT, method_named
+from edgepe.quantize.calibration import calibrate
 from edgepe.quantize.recipe import Activations, Recipe, Remedy
+from edgepe.quantize.remedies import channel_means, correct_biases, equalize
 from edgepe.quantize.search import Candidate, Found
 from edgepe.scheme import Precision
 from edgepe.stages.candidate import Artifact, make_artifact, permuted
-from edgepe.stages.samples import Samples, input_specs
-from edgepe.stages.sensitivity import Sensitivity
+from edgepe.stages.samples import BATCH, Samples, input_specs
+from edgepe.stages.sensitivity import Sensitivity, noise
 from edgepe.stages.speed import Race, race
 from edgepe.verify.run import RunResult, run_artifact
 from edgepe.verify.standin import StandIn, stand_in
@@ -43,8 +47,11 @@ if TYPE_CHECKING:
     from edgepe.stages.watch import Watch
     from edgepe.target import Target
 
+    Material = tuple[Captured, Ranges | None]
+
 __all__ = ["MEASURED", "PREDICTED", "Ground", "Trial", "Trials"]
 
+REMEDIES = ((Remedy.EQUALIZE,), (Remedy.BIAS,), (Remedy.EQUALIZE, Remedy.BIAS))
 MEASURED, PREDICTED = "measured", "predicted"
 TIMINGS = 200
 
@@ -62,6 +69,7 @@ class Ground:
         ranges: Calibrated ranges, or None where no precision needs them.
         float_outputs: The float graph's outputs on the evaluation samples.
         metric: How outputs are scored.
+        method: Name of the way that calibration takes ranges.
     """
 
     captured: Captured
@@ -72,6 +80,7 @@ class Ground:
     ranges: Ranges | None
     float_outputs: Mapping[str, NDArray[Any]]
     metric: Metric
+    method: str = DEFAULT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +142,7 @@ class Trials:
         self._contract = contract
         self._watch = watch
         self._done: dict[Recipe, Trial] = {}
+        self._materials: dict[tuple[Remedy, ...], Material] = {(): (ground.captured, ground.ranges)}
 
     def candidate(self, recipe: Recipe) -> Candidate[Trial]:
         """Return the trial of a recipe, as the search wants it.
@@ -158,13 +168,25 @@ class Trials:
         """Return the kinds of int8 activations to try, best first."""
         return (Activations.STATIC,)
 
-    def remedies(self, recipe: Recipe) -> tuple[tuple[Remedy, ...], ...]:  # noqa: ARG002 - the search's interface
-        """Return the remedies that bring a recipe nearer to float on the calibration data, best first."""
-        return ()
+    def remedies(self, recipe: Recipe) -> tuple[tuple[tuple[Remedy, ...], float], ...]:
+        """Return remedies for a recipe, best first, each with its error as a multiple of the plain recipe's."""
+        bench = self._bench(recipe)
+        wanted = bench.outputs(self.twin().artifact)
+        self._watch.stage("measuring remedies for int8", len(REMEDIES))
+        plain = noise(wanted, bench.outputs(self._artifact(recipe)))
+        found = []
+        for done, remedies in enumerate(REMEDIES):
+            made = noise(wanted, bench.outputs(self._artifact(replace(recipe, remedies=remedies))))
+            found.append((remedies, made / plain if plain else 1.0))
+            self._watch.advance(done + 1)
+        return tuple(sorted(found, key=lambda row: row[1]))
 
     def groups(self, recipe: Recipe) -> tuple[Group, ...]:
         """Return the groups of int8 operators of a recipe, with what each costs."""
-        bench = Sensitivity(
+        return self._bench(recipe).groups(self._ground.captured.model, recipe, self._watch)
+
+    def _bench(self, recipe: Recipe) -> Sensitivity:
+        return Sensitivity(
             twin=self.twin().artifact,
             make=self._artifact,
             samples=self._ground.calibration,
@@ -172,7 +194,6 @@ class Trials:
             judge=stand_in(self._target, recipe.precision),
             folder=self._folder,
         )
-        return bench.groups(self._ground.captured.model, recipe, self._watch)
 
     def raced(self, found: Found[Trial]) -> Found[Trial]:
         """Return what was found, its artifact timed beside its float twin where times here are the target's."""
@@ -198,8 +219,24 @@ class Trials:
         return replace(trial, slowdown=trial.predicted_us / twin) if trial.predicted_us and twin else trial
 
     def _artifact(self, recipe: Recipe) -> Artifact:
-        ground = self._ground
-        return make_artifact(ground.captured, self._target, recipe, ground.ranges)
+        captured, ranges = self._material(recipe.remedies)
+        return make_artifact(captured, self._target, recipe, ranges)
+
+    def _material(self, remedies: tuple[Remedy, ...]) -> Material:
+        """Return the float graph with remedies applied, and its ranges."""
+        if remedies not in self._materials:
+            self._materials[remedies] = self._remedied(*self._material(remedies[:-1]), remedies[-1])
+        return self._materials[remedies]
+
+    def _remedied(self, captured: Captured, ranges: Ranges | None, remedy: Remedy) -> Material:
+        samples, target, model = self._ground.calibration, self._target, captured.model
+        if remedy is Remedy.EQUALIZE:
+            level = equalize(model)
+            return replace(captured, model=level), calibrate(level, samples, method=method_named(self._ground.method))
+        schemes = assign(model, target, ranges=ranges)
+        batch = captured.inputs[0].shape[0] if captured.inputs[0].shape else 1
+        means = channel_means(model, samples.batches(BATCH if batch < 1 else batch))
+        return replace(captured, model=correct_biases(model, schemes, target.rules, means)), ranges
 
     def _try(self, recipe: Recipe) -> Trial:
         ground, target = self._ground, self._target

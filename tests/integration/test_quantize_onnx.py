@@ -82,7 +82,7 @@ class Workshop:
     def activations(self) -> tuple[Activations, ...]:
         return (Activations.STATIC,)
 
-    def remedies(self, recipe: Recipe) -> tuple[tuple[Remedy, ...], ...]:
+    def remedies(self, recipe: Recipe) -> tuple[tuple[tuple[Remedy, ...], float], ...]:
         assert recipe.precision is Precision.INT8
         return ()
 

@@ -22,13 +22,13 @@ pytestmark = pytest.mark.xdist_group("search")
 LAYERS = 4
 
 
-def chain(**more: np.ndarray) -> ir.Model:
+def chain(activation: str = "Relu({})", **more: np.ndarray) -> ir.Model:
     """Return four convolutions of 16 channels and a classifier: x [b, 16, 8, 8] → y [b, 6]."""
     body, last = "", "x"
     constants: dict[str, np.ndarray] = {}
     for index in range(LAYERS):
         body += f"c{index} = Conv<pads=[1,1,1,1]>({last}, w{index}, b{index}) "
-        body += f"r{index} = Relu(c{index}) " if index < LAYERS - 1 else ""
+        body += f"r{index} = {activation.format(f'c{index}')} " if index < LAYERS - 1 else ""
         last = f"r{index}"
         constants |= {f"w{index}": normal(16, 16, 3, 3, seed=index) * 1.4, f"b{index}": normal(16, seed=index) / 20}
     body += f"g = GlobalAveragePool(c{LAYERS - 1}) f = Flatten(g) y = Gemm<transB=1>(f, fw, fb)"
@@ -37,13 +37,17 @@ def chain(**more: np.ndarray) -> ir.Model:
 
 
 def with_one_sensitive_layer() -> ir.Model:
-    """Return a chain whose last convolution has a weight so large that int8 rounds its other weights to nothing."""
+    """Return a chain whose last convolution has weights so large that int8 rounds its others to nothing.
+
+    What stands between its layers is a Clip, which equalization does not cross.
+    """
     faint, outlier = normal(16, 16, 3, 3, seed=2) * 1.4, normal(16, 16, 3, 3, seed=3) * 1.4
     faint[7] *= 1e-6
     bias = normal(16, seed=2) / 20
     bias[7] = 0.0
     outlier[:, 7] *= 2e3
-    return balanced(w2=faint, b2=bias, w3=outlier)
+    bounds = {"low": np.zeros((), np.float32), "high": np.full((), 6.0, np.float32)}
+    return balanced("Clip({}, low, high)", w2=faint, b2=bias, w3=outlier, **bounds)
 
 
 def samples() -> np.ndarray:
@@ -52,10 +56,10 @@ def samples() -> np.ndarray:
     return (rng.normal(size=(300, 16, 1, 1)) + 0.3 * rng.normal(size=(300, 16, 8, 8))).astype(np.float32)
 
 
-def balanced(**constants: np.ndarray) -> ir.Model:
+def balanced(activation: str = "Relu({})", **constants: np.ndarray) -> ir.Model:
     """Return a chain whose classes are equally likely on the samples."""
-    mean = run(chain(**constants), {"x": samples()}).mean(axis=0)
-    return chain(fb=-mean, **constants)
+    mean = run(chain(activation, **constants), {"x": samples()}).mean(axis=0)
+    return chain(activation, fb=-mean, **constants)
 
 
 def built(
@@ -90,6 +94,25 @@ def test_the_sensitive_layer_goes_back_to_float(tmp_path: Path, target: str) -> 
     assert attempts[0]["precision"] == "int8"  # type: ignore[index] # JSON values
     assert "n_c3" in attempts[-1]["note"]  # type: ignore[index] # JSON values
     assert "int8 breaks max_drop" in row.why
+
+
+def with_uneven_channels() -> ir.Model:
+    """Return a chain that computes the same as another, with channels of its middle that differ by powers of ten."""
+    scale = np.float32(10.0) ** np.linspace(-2, 2, 16, dtype=np.float32)
+    before, after = normal(16, 16, 3, 3, seed=1) * 1.4, normal(16, 16, 3, 3, seed=2) * 1.4
+    bias = normal(16, seed=1) / 20
+    return balanced(w1=before * scale[:, None, None, None], b1=bias * scale, w2=after / scale[None, :, None, None])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["raspberry-pi", "android"])
+def test_uneven_channels_are_equalized_and_stay_int8(tmp_path: Path, target: str) -> None:
+    row, ops = built(tmp_path, with_uneven_channels(), target, drop=4)
+    assert str(row.precision) == "int8"
+    assert set(ops.values()) == {"int8 target-rule"}
+    attempts = read_evidence(row.path)["attempts"]
+    assert "equalize" in attempts[-1]["note"]  # type: ignore[index] # JSON values
+    assert row.verdict.held
 
 
 @pytest.mark.slow

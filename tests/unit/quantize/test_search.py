@@ -44,9 +44,9 @@ class Simulated:
     def activations(self) -> tuple[Activations, ...]:
         return self.kinds
 
-    def remedies(self, recipe: Recipe) -> tuple[tuple[Remedy, ...], ...]:
+    def remedies(self, recipe: Recipe) -> tuple[tuple[tuple[Remedy, ...], float], ...]:
         assert recipe.precision is INT8
-        return tuple(self.cures)
+        return tuple((remedies, 0.5 if gain > 0 else 1.2) for remedies, gain in self.cures.items())
 
     def groups(self, recipe: Recipe) -> tuple[Group, ...]:
         assert recipe.precision is INT8
@@ -175,6 +175,14 @@ def test_a_remedy_that_is_enough_ships_before_anything_goes_back_to_float() -> N
     found = search((INT8, FP32), contract(drop=1), Simulated(parts=PARTS, cures=cures))
     assert found.artifact == "int8 (equalize; bias)"
     assert len(found.attempts) == 3
+
+
+def test_a_remedy_that_does_not_help_is_recorded_and_not_tried() -> None:
+    found = search((INT8, FP32), contract(drop=1), Simulated(parts=PARTS, cures={(Remedy.EQUALIZE,): 0.0}))
+    refused = found.attempts[1]
+    assert refused.recipe.remedies == (Remedy.EQUALIZE,)
+    assert refused.measured is None
+    assert "1.20 times the error of plain int8" in refused.error
 
 
 def test_mixed_precision_builds_on_the_best_remedy() -> None:
