@@ -58,6 +58,8 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "scored on", f"{claim.samples} samples, {claim.scored_on}"
     if manifest.predicted_latency_us is not None:
         yield "latency", f"{manifest.predicted_latency_us} µs predicted, one thread"
+    if manifest.predicted_rss_bytes is not None:
+        yield "memory", f"{manifest.predicted_rss_bytes / 1e6:.0f} MB predicted, the whole worker"
     golden = manifest.golden
     yield (
         "golden",

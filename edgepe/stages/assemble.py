@@ -14,6 +14,7 @@ import numpy as np
 from device_agent.wire.manifest import Manifest, MetricClaim, OpRow
 from edgepe.bundle.golden import GOLDEN_FILE, golden_bytes, golden_rows, golden_terms
 from edgepe.bundle.pack import file_entries
+from edgepe.graph.memory import predict_rss_bytes
 from edgepe.stages.board import BOARD, board_text
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ def assemble(
         profile_digest=target.digest,
         metric=_claim(trial.comparison, trial.judge.label),
         predicted_latency_us=None if predicted is None else round(predicted),
+        predicted_rss_bytes=predict_rss_bytes(
+            ground.captured.model, artifact.schemes, file_bytes=len(artifact.data), memory=target.memory
+        ),
         baseline=_class_frequencies(trial.run.outputs),
         golden=golden_terms(golden[1], artifact.precision),
         extra=((BOARD, board_text(target)),),

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from edgepe.graph.work import load_of
 from edgepe.metrics import Kind
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def evidence_of(
         "drop_unit": UNITS[ground.metric.kind],
         "latency": _timing(trial, target),
         "float": {"bytes": len(twin.artifact.data), "latency": _timing(twin, target)},
+        "work": load_of((*ground.work, *trial.artifact.conversions), trial.artifact.schemes).to_json(),
         "rss_bytes": run.rss_bytes,
         "model_rss_bytes": run.model_bytes,
         "against_float": trial.race.to_json() if trial.race else None,
