@@ -7,10 +7,10 @@ Rules kept here:
      Arm; without it onnxruntime turns them into uint8 and leaves operators unfused;
    - on other x86 the kernels sum two products in saturating 16 bits; ``session.x64quantprecision=1`` makes the weights
      uint8, whose kernels are exact. The two settings exclude each other: together the session does not open.
-   Checked against emulated Arm (``python -m tests.bench emulate``, 200 samples a net): the first is bit-exact on every
-   net; the second too, save on a net with residual additions, where one sample in a hundred is off by 0.4 % of the
-   outputs' spread. Without a switch, AVX2 alone was off by 4 % of the spread on one net and had another class for one
-   sample in five on another.
+   Checked against emulated Arm (``python -m tests.bench emulate``, 200 samples a net): the first is bit-exact on
+   convolutional nets; on one with attention, whose softmax and norms are float, one sample is off by 0.4 % of the
+   outputs' spread. The second is as close, save that a net with residual additions has one sample in a hundred off by
+   as much. AVX2 without a switch was off by 4 % on one net and had another class for one sample in five on another.
 3. LiteRT's int8 is bit-exact between x86 and emulated Arm with its default delegate; without XNNPACK it is off by up to
    0.9 % of the spread. tflite-runtime stands in as LiteRT.
 4. TensorRT stands in as onnxruntime on the CPU: the same pairs, float arithmetic between them.
