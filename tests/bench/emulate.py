@@ -120,7 +120,12 @@ ALL_NETS: dict[str, Callable[[], nn.Module]] = {**NETS, "gated-2d": Gated, "atte
 
 
 def main() -> None:
-    """Measure, print the table, write the JSON."""
+    """Measure, print the table, write the JSON; without the emulated machine say so, and leave it."""
+    try:
+        find_emulator()
+    except VerifyError as error:
+        sys.stderr.write(f"emulate: {error}\n")
+        return
     split = windows()
     sys.stdout.write(HEAD + "\n")
     rows = []
