@@ -4,20 +4,25 @@ Rules kept here:
 1. What a caller sees stays: names of graph inputs and outputs, names of the nodes that have a scheme; others lose it.
 2. Inner values are named by their position in base 36; inner types and shapes, which a runtime infers, are left out.
 3. Initializers keep their types: they are part of their content.
+4. An attribute that says what the operator's specification assumes anyway is left out: in its schema, or in words there
+   (strides and dilations of one, pads of zero).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import onnx_ir as ir
+from onnx import defs, helper
+
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-    import onnx_ir as ir
 
 __all__ = ["compact", "short_name"]
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+WINDOWED = frozenset({"AveragePool", "Conv", "ConvTranspose", "MaxPool"})
+ASSUMED = {"strides": 1, "dilations": 1, "pads": 0}
 
 
 def short_name(index: int) -> str:
@@ -38,6 +43,7 @@ def compact(model: ir.Model, *, nodes: Collection[str]) -> None:
         nodes: Names of the nodes that keep theirs.
     """
     graph = model.graph
+    leave_out_defaults(model)
     for node in graph:
         node.name = node.name if node.name in nodes else None
     kept = {value.name for value in (*graph.inputs, *graph.outputs)}
@@ -51,3 +57,22 @@ def compact(model: ir.Model, *, nodes: Collection[str]) -> None:
         value.name = f"\N{NULL}{index}"
     for value in (*initializers, *inner):
         value.name = next(fresh)
+
+
+def leave_out_defaults(model: ir.Model) -> None:
+    """Drop the attributes that rule 4 speaks of, in place."""
+    opset = model.opset_imports.get("", 1)
+    for node in model.graph:
+        if node.domain in {"", "ai.onnx"}:
+            for name in [name for name, given in node.attributes.items() if is_default(node, given, opset)]:
+                del node.attributes[name]
+
+
+def is_default(node: ir.Node, given: ir.Attr, opset: int) -> bool:
+    """Tell whether an attribute says what its absence would say."""
+    if node.op_type in WINDOWED and given.name in ASSUMED:
+        return set(given.as_ints()) == {ASSUMED[given.name]}
+    known = defs.get_schema(node.op_type, opset, "").attributes.get(given.name)
+    if known is None or not known.default_value.name:
+        return False
+    return bool(helper.get_attribute_value(known.default_value) == helper.get_attribute_value(ir.to_proto(given)))

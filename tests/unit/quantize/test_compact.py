@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 
 from edgepe.quantize.compact import compact
 from tests.small_graphs import cnn, feeds, graph, run
@@ -35,3 +36,30 @@ def test_a_short_name_never_takes_an_inputs_or_outputs_name() -> None:
     assert len(set(names)) == len(names)
     assert "0" not in names
     assert names.count("1") == 1
+
+
+def test_attributes_that_say_what_is_assumed_anyway_are_left_out() -> None:
+    model = cnn()
+    convolution = next(node for node in model.graph if node.op_type == "Conv")
+    convolution.attributes["group"] = ir.AttrInt64("group", 1)
+    convolution.attributes["auto_pad"] = ir.AttrString("auto_pad", "NOTSET")
+    convolution.attributes["strides"] = ir.AttrInt64s("strides", [1, 1])
+    convolution.attributes["dilations"] = ir.AttrInt64s("dilations", [1, 1])
+    pads = convolution.attributes.get_ints("pads")
+    inputs = feeds(model)
+    before = run(model, inputs)
+    compact(model, nodes=())
+    assert not {"group", "auto_pad", "strides", "dilations"} & set(convolution.attributes)
+    assert convolution.attributes.get_ints("pads") == pads
+    np.testing.assert_array_equal(run(model, inputs), before)
+
+
+def test_attributes_that_say_something_stay() -> None:
+    model = graph(
+        "y = MaxPool<kernel_shape=[2, 2], strides=[2, 1], ceil_mode=1>(x)",
+        inputs={"x": ["b", 1, 6, 6]},
+        outputs={"y": ["b", 1, 3, 5]},
+    )
+    compact(model, nodes=())
+    (pool,) = model.graph
+    assert set(pool.attributes) == {"kernel_shape", "strides", "ceil_mode"}
