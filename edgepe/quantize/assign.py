@@ -117,7 +117,7 @@ def half_scheme(facts: GraphFacts, op: OpFacts, ranges: Ranges | None) -> OpSche
     for name in floats:
         tensor = facts.tensors[name]
         span = (ranges or {}).get(name)
-        peak = tensor.peak if tensor.is_constant or span is None else max(-span.low, span.high)
+        peak = tensor.peak if tensor.is_constant or span is None else span.peak
         limit = FP16_LARGEST if tensor.is_constant else FP16_ACTIVATION
         if peak > limit:
             return scheme(op, Precision.FP32, Reason.FP16_OVERFLOW, f"{name} reaches {peak:.6g}, limit {limit:g}")

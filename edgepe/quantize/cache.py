@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMIT", "VERSION", "RangeCache", "cache_folder", "cache_key"]
 
-VERSION = 1
+VERSION = 2
 """Of the way ranges are taken; a change of the arithmetic raises it."""
 LIMIT = 256 << 20
 """Bytes that the folder may hold."""
@@ -106,7 +106,7 @@ class RangeCache:
 
     def keep(self, key: str, ranges: Ranges) -> None:
         """Keep the ranges of a calibration that is done; its state is no longer needed."""
-        plain = {name: [each.low, each.high] for name, each in ranges.items()}
+        plain = {name: [each.low, each.high, each.beyond] for name, each in ranges.items()}
         path = self._folder / f"{key}.json"
         self._write(path, json.dumps({"sha256": _digest(plain), "ranges": plain}).encode())
         _discard(self._folder / f"{key}.npz")
@@ -168,7 +168,7 @@ def _read_ranges(data: bytes) -> Ranges:
     raw = json.loads(data)
     if raw["sha256"] != _digest(raw["ranges"]):
         raise ValueError("the digest is of other ranges")
-    return {name: Range(low=low, high=high) for name, (low, high) in raw["ranges"].items()}
+    return {name: Range(low=low, high=high, beyond=beyond) for name, (low, high, beyond) in raw["ranges"].items()}
 
 
 def _digest(ranges: object) -> str:

@@ -74,7 +74,7 @@ class Tally:
         """
         if not self.samples:
             raise DataError("There are no calibration samples.", expected="at least one", got=0)
-        return {name: self._method.range(histogram) for name, histogram in self.seen.items()}
+        return {name: self._method.range(seen).within(seen.span()) for name, seen in self.seen.items()}
 
 
 def collect_ranges(

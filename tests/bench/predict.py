@@ -109,7 +109,8 @@ def net(rng: np.random.Generator) -> Graph:
 def measured(place: int, graph: Graph) -> list[tuple[Row, Report]]:
     """Run one net in float and int8 and return what came out, with the report that a device would send."""
     target, model = load_target("generic-x86-64"), optimize(graph.model())
-    x = np.random.default_rng(place).normal(size=(8, *graph.input_shape[1:])).astype(np.float32)
+    shape = [8, *(int(size) for size in graph.input_shape[1:])]
+    x = np.random.default_rng(place).normal(size=shape).astype(np.float32)
     ranges = collect_ranges(model, [{"x": x}])
     found = []
     with tempfile.TemporaryDirectory() as folder:

@@ -4,10 +4,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 
-from edgepe.cli.build import read_shapes
+from edgepe.cli.build import build, read_shapes
 from edgepe.errors import UsageError
+from edgepe.quantize.methods import DEFAULT, METHODS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
 
 def test_shapes_are_read_with_an_open_batch() -> None:
     assert read_shapes(["a=-1,3", "b=1"]) == {"a": (-1, 3), "b": (1,)}
+
+
+def test_the_methods_that_can_be_asked_for_are_those_there_are() -> None:
+    option = next(each for each in build.params if each.name == "method")
+    assert isinstance(option.type, click.Choice)
+    assert option.default == DEFAULT
+    assert set(option.type.choices) == set(METHODS)
 
 
 @pytest.mark.parametrize("text", ["a", "=1,2", "a=", "a=1,x", "a=1,-1", "a=0,3", "a=1,-2"])

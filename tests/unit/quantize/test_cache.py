@@ -13,7 +13,7 @@ from edgepe.quantize.methods import MeanSquare, MinMax, Percentile
 from edgepe.quantize.ranges import Range
 from tests.small_graphs import cnn
 
-RANGES = {"x": Range(low=-0.1, high=1 / 3), "y": Range(low=0.0, high=1e-30)}
+RANGES = {"x": Range(low=-0.1, high=1 / 3), "y": Range(low=0.0, high=1e-30, beyond=5.0)}
 
 
 def tally() -> Tally:

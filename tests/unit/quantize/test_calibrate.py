@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from edgepe.errors import DataError
+from edgepe.quantize.assign import assign
 from edgepe.quantize.calibrate import METHODS, Method, Range, collect_ranges
+from edgepe.scheme import Precision
+from edgepe.target import load_target
 from tests.small_graphs import cnn, feeds, graph
 
 
@@ -77,3 +80,26 @@ def test_samples_of_another_shape_are_told_with_expected_and_got() -> None:
     with pytest.raises(DataError, match="does not fit the model") as caught:
         collect_ranges(cnn(), [{"x": np.ones((2, 3, 12, 13), np.float64)}])
     assert "(2, 3, 12, 13)" in str(caught.value)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_range_that_clips_remembers_how_far_values_went(method: Method) -> None:
+    x = np.random.default_rng(0).normal(size=(600, 3, 12, 12)).astype(np.float32)
+    x[7, 1, 5, 5] = 90.0
+    span = collect_ranges(cnn(), [{"x": x}], method=method)["x"]
+    assert span.peak == 90.0
+    assert span.within(span) == span
+
+
+def test_fp16_is_refused_to_a_value_whose_outlier_int8_would_clip() -> None:
+    model = cnn()
+    x = np.random.default_rng(0).normal(size=(600, 3, 12, 12)).astype(np.float32)
+    x[7] *= 20_000.0
+    ranges = collect_ranges(model, [{"x": x}], method=METHODS["mse"])
+    rows = assign(model, load_target("jetson"), precision=Precision.FP16, ranges=ranges)
+    assert rows[0].precision is Precision.FP32
+
+
+def test_two_ranges_join_with_what_either_saw() -> None:
+    joined = Range(low=-1.0, high=2.0, beyond=9.0).join(Range(low=-3.0, high=0.0))
+    assert joined == Range(low=-3.0, high=2.0, beyond=9.0)
