@@ -49,14 +49,6 @@ FILE = click.Path(path_type=Path)
     help="How calibration takes the range of an activation.",
 )
 @click.option("--no-cache", is_flag=True, help="Calibrate anew, and keep nothing of it.")
-@click.option(
-    "--method",
-    type=click.Choice(["percentile", "min-max", "entropy", "mse"]),
-    default="percentile",
-    show_default=True,
-    help="How calibration takes the range of an activation.",
-)
-@click.option("--no-cache", is_flag=True, help="Calibrate anew, and keep nothing of it.")
 @click.option("--shape", "shapes", multiple=True, help="NAME=1,3,224,224 for open dimensions; -1 keeps the batch open.")
 @click.option("--outputs", default="", help="NAME,NAME cuts the graph at these values, e.g. before a detector's NMS.")
 @click.option(
@@ -78,7 +70,6 @@ def build(
     outputs: str,
     io_layout: Layout | None,
     no_cache: bool,
-    no_cache: bool,
     as_json: bool,
     **options: object,
 ) -> None:
@@ -96,13 +87,11 @@ def build(
         from edgepe import pipeline  # noqa: PLC0415 - numpy and onnx, only where they are used
         from edgepe.cli.show import Progress, build_table, print_json  # noqa: PLC0415 - rich, only where it is used
         from edgepe.quantize.cache import cache_folder  # noqa: PLC0415 - as above
-        from edgepe.quantize.cache import cache_folder  # noqa: PLC0415 - as above
     request = pipeline.Request(
         source=source,
         targets=loaded,
         precision=None if precision == "auto" else Precision(precision),
         shapes=read_shapes(shapes),
-        cache=None if no_cache else cache_folder(),
         cache=None if no_cache else cache_folder(),
         outputs=tuple(name.strip() for name in outputs.split(",") if name.strip()),
         **options,  # type: ignore[arg-type] # click has given each option its type
