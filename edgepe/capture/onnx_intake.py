@@ -113,7 +113,7 @@ def _canonical_opset(model: ir.Model, path: Path) -> ir.Model:
     proto = ir.serde.serialize_model(fold_branches(model))  # the converter does not look into branches
     try:
         converted = version_converter.convert_version(proto, OLDEST_OPSET)
-        checker.check_model(converted)
+        _check_cut(converted)
     except (version_converter.ConvertError, ValueError, RuntimeError, checker.ValidationError) as error:
         raise CaptureError(
             f"{path} cannot be brought to operator set {OLDEST_OPSET}",
@@ -122,3 +122,13 @@ def _canonical_opset(model: ir.Model, path: Path) -> ir.Model:
             next_step=f"export the model with opset_version={OLDEST_OPSET}",
         ) from error
     return ir.serde.deserialize_model(converted)
+
+
+def _check_cut(proto: onnx.ModelProto) -> None:
+    """Check a model whose outputs may be of unknown shape: where it was cut, which the checker does not take."""
+    unknown = [value.type.tensor_type for value in proto.graph.output if not value.type.tensor_type.HasField("shape")]
+    for tensor_type in unknown:
+        tensor_type.shape.SetInParent()
+    checker.check_model(proto)
+    for tensor_type in unknown:
+        tensor_type.ClearField("shape")

@@ -24,6 +24,7 @@ from edgepe.graph.infer_shapes import infer_shapes
 from edgepe.graph.remove_dead_channels import RemoveDeadChannels
 from edgepe.graph.remove_identities import RemoveIdentities
 from edgepe.graph.remove_no_ops import RemoveNoOps
+from edgepe.graph.static_reshape import StaticReshape
 from edgepe.graph.strip import StripMetadata
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ PREPARATION: tuple[Callable[[], ir.passes.PassBase], ...] = (
 SIMPLIFICATION: tuple[Callable[[], ir.passes.PassBase], ...] = (
     FoldConstants,
     FoldBranches,
+    StaticReshape,
     RemoveNoOps,
     RemoveIdentities,
     FoldBatchNorm,

@@ -187,8 +187,10 @@ def test_a_fixed_batch_makes_the_shapes_that_followed_it_constant() -> None:
     nodes = [
         helper.make_node("Shape", ["x"], ["s"], end=1),
         helper.make_node("Concat", ["s", "rest"], ["t"], axis=0),
-        helper.make_node("Reshape", ["x", "t"], ["y"]),
+        helper.make_node("Expand", ["row", "t"], ["e"]),
+        helper.make_node("Add", ["x", "e"], ["y"]),
     ]
-    model = _model(nodes, {"rest": np.array([8])}, ["n", 2, 4], ["n", 8])
-    assert _ops(fix_batch(model, 1)) == ["Reshape"]
-    assert _ops(optimize(model)) == ["Shape", "Concat", "Reshape"]
+    constants = {"rest": np.array([4]), "row": np.ones((1, 4), np.float32)}
+    model = _model(nodes, constants, ["n", 4], ["n", 4])
+    assert _ops(fix_batch(model, 1)) == ["Add"]
+    assert _ops(optimize(model)) == ["Shape", "Concat", "Expand", "Add"]
