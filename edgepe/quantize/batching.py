@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["BUDGET", "LARGEST", "batch_size", "sample_bytes"]
+__all__ = ["BUDGET", "LARGEST", "batch_size", "fixed_batch", "sample_bytes"]
 
 BUDGET = 256 << 20
 """Bytes of activations that one batch may take."""
@@ -25,10 +25,14 @@ FLOAT_BYTES = 4
 
 def batch_size(model: ir.Model, *, budget_bytes: int = BUDGET) -> int:
     """Return the samples of one batch: the model's own fixed batch, else what fits, 1 to ``LARGEST``."""
+    fixed = fixed_batch(model)
+    return fixed or max(1, min(LARGEST, budget_bytes // max(sample_bytes(model), 1)))
+
+
+def fixed_batch(model: ir.Model) -> int:
+    """Return the batch that a model fixes, or 0 where it leaves it open."""
     first = model.graph.inputs[0].shape
-    if first is not None and len(first) and isinstance(first[0], int):
-        return int(first[0])
-    return max(1, min(LARGEST, budget_bytes // max(sample_bytes(model), 1)))
+    return int(first[0]) if first is not None and len(first) and isinstance(first[0], int) else 0
 
 
 def sample_bytes(model: ir.Model) -> int:
