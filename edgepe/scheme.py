@@ -33,6 +33,8 @@ class Reason(StrEnum):
     WEIGHT_NOT_CONSTANT = "weight-not-constant"  # its weight is computed, so it has no fixed scale
     NO_RANGE = "no-range"  # calibration saw no usable range of its input
     INTEGER_DATA = "integer-data"  # works on indices or shapes, which are never quantized
+    DYNAMIC = "dynamic"  # int8 with the range of its input taken at each run
+    WEIGHT_ONLY = "weight-only"  # weights are stored as int8, the arithmetic is float
     RECURRENT = "recurrent"  # a recurrent operator: static int8 costs too much accuracy
     SENSITIVE = "sensitive"  # int8 here cost more of the score than the contract allows
     FP16_OVERFLOW = "fp16-overflow"  # a value or an initializer does not fit fp16

@@ -68,6 +68,8 @@ class QuantRules:
         min_channels: A Conv with fewer input or output channels stays in float; 0 is no such rule.
         residual_branch_only: Of a residual Add only the shorter branch is quantized.
         float_ops: Operator types that stay in float.
+        dynamic_ops: Operator types that have an int8 kernel which takes its input's range at each run.
+        weight_only_ops: Operator types whose weights are stored as int8 though their arithmetic is float.
     """
 
     style: Style
@@ -81,6 +83,8 @@ class QuantRules:
     min_channels: int
     residual_branch_only: bool
     float_ops: tuple[str, ...]
+    dynamic_ops: tuple[str, ...] = ()
+    weight_only_ops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,6 +325,8 @@ def _rules(table: _Table) -> QuantRules:
         min_channels=table.take("min_channels", int),
         residual_branch_only=table.take("residual_branch_only", bool),
         float_ops=table.texts("float_ops"),
+        dynamic_ops=table.texts("dynamic_ops", ()),
+        weight_only_ops=table.texts("weight_only_ops", ()),
     )
     table.close()
     if rules.weight_bits not in {7, 8}:

@@ -34,6 +34,7 @@ from edgepe.quantize.affine import (
 )
 from edgepe.quantize.calibrate import Range
 from edgepe.quantize.compact import compact
+from edgepe.quantize.dynamic import write_dynamic
 from edgepe.quantize.facts import read_facts
 from edgepe.quantize.placement import Placement, place
 
@@ -77,6 +78,7 @@ def apply_onnx(model: ir.Model, schemes: Iterable[OpScheme], ranges: Ranges, rul
     writer.bridge()
     writer.weights()
     writer.pairs()
+    write_dynamic(writer.model, schemes, rules)
     RemoveUnusedNodesPass()(writer.model)
     compact(writer.model, nodes={scheme.node for scheme in schemes})
     return writer.model

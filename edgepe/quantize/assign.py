@@ -15,7 +15,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgepe.quantize.dynamic import dynamic_schemes, weights_only
 from edgepe.quantize.facts import GraphFacts, OpFacts, read_facts
+from edgepe.quantize.recipe import Activations
 from edgepe.quantize.tensorrt import tensorrt_scheme
 from edgepe.scheme import OpScheme, Precision, Reason
 
@@ -64,6 +66,7 @@ def assign(
     precision: Precision = Precision.INT8,
     ranges: Ranges | None = None,
     float_nodes: Collection[str] = (),
+    activations: Activations = Activations.STATIC,
 ) -> tuple[OpScheme, ...]:
     """Choose the precision of each operator of a graph.
 
@@ -73,6 +76,7 @@ def assign(
         precision: What the whole artifact aims at; ``mixed`` is int8 with some nodes in float.
         ranges: Calibrated ranges; where given, a value without one is not quantized.
         float_nodes: Nodes that must stay in float because int8 costs too much there.
+        activations: Where the scales of int8 activations come from.
 
     Returns:
         One scheme per node, in graph order.
@@ -80,7 +84,10 @@ def assign(
     Raises:
         UnsupportedOpError: A node holds a graph of its own, or has no unique name.
     """
-    return decide(read_facts(model), target.rules, precision=precision, ranges=ranges, float_nodes=float_nodes)
+    facts = read_facts(model)
+    if activations is Activations.DYNAMIC and precision in (Precision.INT8, Precision.MIXED):
+        return dynamic_schemes(facts, target.rules, float_nodes)
+    return decide(facts, target.rules, precision=precision, ranges=ranges, float_nodes=float_nodes)
 
 
 def decide(
@@ -128,13 +135,15 @@ def barred(
     facts: GraphFacts, op: OpFacts, rules: QuantRules, ranges: Ranges | None, float_nodes: Collection[str]
 ) -> Decided:
     """Return the scheme of an operator that can be no int8 whatever the style; None where nothing bars it."""
+    if op.op in rules.weight_only_ops and op.node not in float_nodes:
+        return weights_only(facts, op)
     missing = [name for name in (*facts.activations(op), *op.outputs) if ranges is not None and name not in ranges]
     bars = (
+        (op.node in float_nodes, Reason.SENSITIVE, "int8 here costs too much of the score"),
         (op.op in RECURRENT, Reason.RECURRENT, "static int8 loses too much accuracy over time steps"),
         (op.op in rules.float_ops, Reason.FLOAT_OP, f"the target keeps {op.op} in float"),
         (not writes_float(facts, op), Reason.INTEGER_DATA, "writes no float values"),
         (not facts.activations(op), Reason.INTEGER_DATA, "reads no computed float values"),
-        (op.node in float_nodes, Reason.SENSITIVE, "int8 here costs too much of the score"),
         (bool(missing), Reason.NO_RANGE, f"calibration saw no values of {', '.join(missing)}"),
     )
     first = next(((reason, detail) for holds, reason, detail in bars if holds), None)

@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgepe.quantize.assign import MOVERS, folds_into
+from edgepe.quantize.dynamic import is_static
 from edgepe.quantize.tensorrt import residual_input
-from edgepe.scheme import OpScheme, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from edgepe.quantize.calibrate import Range, Ranges
     from edgepe.quantize.facts import GraphFacts, OpFacts
+    from edgepe.scheme import OpScheme
     from edgepe.target import QuantRules
 
 __all__ = ["Placement", "place"]
@@ -64,7 +65,7 @@ def place(facts: GraphFacts, schemes: Iterable[OpScheme], ranges: Ranges, rules:
     Raises:
         ValueError: The style writes no ONNX, or a range is missing.
     """
-    names = {scheme.node for scheme in schemes if scheme.precision is Precision.INT8}
+    names = {scheme.node for scheme in schemes if is_static(scheme)}
     int8 = [op for op in facts.ops if op.node in names]
     if rules.style == "tensorrt":
         reads = {(op.node, name) for op in int8 for name in tensorrt_reads(facts, op)}

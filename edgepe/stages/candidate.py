@@ -19,8 +19,9 @@ from edgepe.errors import UnsupportedOpError
 from edgepe.graph.work import OpWork, conversion_work, count_work
 from edgepe.lower.onnx_file import onnx_bytes
 from edgepe.quantize.assign import assign
+from edgepe.quantize.dynamic import stored_elements
 from edgepe.quantize.recipe import Recipe
-from edgepe.scheme import Precision
+from edgepe.scheme import Precision, Reason
 from edgepe.signature import channel_first
 
 if TYPE_CHECKING:
@@ -109,7 +110,14 @@ def make_artifact(captured: Captured, target: Target, wanted: Recipe | Precision
     """
     recipe = wanted if isinstance(wanted, Recipe) else Recipe(precision=wanted)
     precision = recipe.precision
-    schemes = assign(captured.model, target, precision=precision, ranges=ranges, float_nodes=recipe.float_nodes)
+    schemes = assign(
+        captured.model,
+        target,
+        precision=precision,
+        ranges=ranges,
+        float_nodes=recipe.float_nodes,
+        activations=recipe.activations,
+    )
     if target.format == "tflite":
         return _tflite(captured, target, precision, schemes, ranges)
     made, schemes = _onnx(captured.model, target, precision, schemes, ranges)
@@ -124,8 +132,10 @@ def make_artifact(captured: Captured, target: Target, wanted: Recipe | Precision
 
 
 def conversions(model: ir.Model, schemes: tuple[OpScheme, ...], target: Target) -> tuple[OpWork, ...]:
-    """Return the conversions between precisions that a target's runtime runs; TensorRT's kernels take them in."""
-    return () if target.rules.style == "tensorrt" else conversion_work(model, schemes)
+    """Return the conversions that a runtime runs: between precisions (TensorRT takes those in), and of weights."""
+    between = () if target.rules.style == "tensorrt" else conversion_work(model, schemes)
+    weights = (OpWork(node="", op="Convert", macs=0, elements=count) for count in stored_elements(model, schemes))
+    return (*between, *weights)
 
 
 def whole(precision: Precision, schemes: tuple[OpScheme, ...], model: ir.Model) -> Precision:
@@ -139,7 +149,8 @@ def whole(precision: Precision, schemes: tuple[OpScheme, ...], model: ir.Model) 
     macs = {work.node: work.macs for work in count_work(model)}
     heavy = [scheme for scheme in schemes if macs[scheme.node]]
     done = sum(macs[scheme.node] for scheme in heavy if scheme.precision is Precision.INT8)
-    if heavy and not done:
+    stored = any(scheme.reason is Reason.WEIGHT_ONLY for scheme in schemes)
+    if heavy and not done and not stored:
         why = "; ".join(dict.fromkeys(f"{row.op}: {row.detail or row.reason}" for row in heavy))
         raise UnsupportedOpError(
             f"no operator with weights can be int8 by the target's rules ({why})",

@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgepe.quantize.mixed import Group
-from edgepe.scheme import Precision
+from edgepe.scheme import Precision, Reason
 from edgepe.stages.samples import Samples, input_specs
 from edgepe.verify.run import run_artifact
 
@@ -41,6 +41,10 @@ __all__ = ["Sensitivity", "noise"]
 MOST_GROUPS = 24
 MOST_SAMPLES = 64
 SAVED = 3  # bytes that int8 saves of each float32 weight
+WEIGHTS = dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), (1,)) | dict.fromkeys(
+    ("GRU", "LSTM", "RNN"), (1, 2)
+)
+"""Operator → input positions of its weights."""
 UNUSABLE = 1e6  # noise of a group that is not finite
 
 
@@ -76,7 +80,8 @@ class Sensitivity:
             VerifyError: The runtime refuses an artifact.
         """
         weights = _weights(model)
-        int8 = {row.node for row in self.make(recipe).schemes if row.precision is Precision.INT8}
+        rows = self.make(recipe).schemes
+        int8 = {row.node for row in rows if row.precision is Precision.INT8 or row.reason is Reason.WEIGHT_ONLY}
         names = [node for node in weights if node in int8]
         size = max(1, ceil(len(names) / MOST_GROUPS))
         parts = [tuple(names[start : start + size]) for start in range(0, len(names), size)]
@@ -123,10 +128,14 @@ def noise(wanted: Arrays, made: Arrays) -> float:
 
 def _weights(model: ir.Model) -> dict[str, int]:
     """Return node name → elements of its constant weights, for the nodes that multiply by some."""
-    found = {}
-    for node in model.graph:
-        value = node.inputs[1] if len(node.inputs) > 1 else None
-        tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-        if node.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
-            found[str(node.name)] = prod(tensor.shape.numpy()) if tensor is not None else 0
-    return found
+    return {
+        str(node.name): sum(_elements(node, index) for index in WEIGHTS[node.op_type])
+        for node in model.graph
+        if node.op_type in WEIGHTS
+    }
+
+
+def _elements(node: ir.Node, index: int) -> int:
+    value = node.inputs[index] if index < len(node.inputs) else None
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return 0 if tensor is None else prod(tensor.shape.numpy())

@@ -19,6 +19,8 @@ from edgepe.metrics import Comparison, Metric, compare
 from edgepe.quantize.assign import assign
 from edgepe.quantize.calibrate import DEFAULT, method_named
 from edgepe.quantize.calibration import calibrate
+from edgepe.quantize.dynamic import suits_dynamic
+from edgepe.quantize.facts import read_facts
 from edgepe.quantize.recipe import Activations, Recipe, Remedy
 from edgepe.quantize.remedies import channel_means, correct_biases, equalize
 from edgepe.quantize.search import Candidate, Found
@@ -166,7 +168,8 @@ class Trials:
 
     def activations(self) -> tuple[Activations, ...]:
         """Return the kinds of int8 activations to try, best first."""
-        return (Activations.STATIC,)
+        dynamic = suits_dynamic(read_facts(self._ground.captured.model), self._target.rules)
+        return (Activations.DYNAMIC, Activations.STATIC) if dynamic else (Activations.STATIC,)
 
     def remedies(self, recipe: Recipe) -> tuple[tuple[tuple[Remedy, ...], float], ...]:
         """Return remedies for a recipe, best first, each with its error as a multiple of the plain recipe's."""

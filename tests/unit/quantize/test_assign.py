@@ -104,7 +104,9 @@ def test_a_recurrent_operator_stays_in_float() -> None:
     body = "y, h = GRU<hidden_size=4>(x, w, r)"
     constants = {"w": normal(1, 12, 16), "r": normal(1, 12, 4)}
     model = graph(body, inputs={"x": [5, 1, 16]}, outputs={"y": [5, 1, 1, 4]}, constants=constants)
-    assert table(assign(model, PI))["y"] == (FP32, Reason.RECURRENT)
+    assert table(assign(model, ANDROID))["y"] == (FP32, Reason.RECURRENT)
+    assert table(assign(model, PI))["y"] == (FP32, Reason.WEIGHT_ONLY)
+    assert table(assign(model, PI, float_nodes={"n_y"}))["y"] == (FP32, Reason.SENSITIVE)
 
 
 def test_a_value_without_a_range_is_not_quantized() -> None:
