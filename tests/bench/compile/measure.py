@@ -85,7 +85,7 @@ def measure(net: Net, target: Target, tools: tuple[str, ...], *, repeats: int, f
     with np.load(net.part("test")) as archive:
         x, y = archive["x"], archive["y"]
     judge = stand_in(target, Precision.INT8)
-    twin = run_artifact(net.model, "onnxruntime", {"x": x}).outputs
+    twin = net.judged(run_artifact(net.model, "onnxruntime", {"x": x}).outputs)
     truth = Truth(net=net, target=target, x=x, y=y, twin=twin)
     runs = {tool: answers(made[tool], judge, truth) for tool in tools}
     rows = [row_of(tool, made[tool], runs[tool], truth) for tool in tools]
@@ -301,6 +301,6 @@ def unseen_drop(net: Net, target: Target, bundle: Path, precision: Precision) ->
     with np.load(net.part("test")) as archive:
         x, y = archive["x"], archive["y"]
     model = bundle.with_suffix("") / read_bundle(bundle).manifest.model
-    twin = run_artifact(net.model, "onnxruntime", {"x": x}).outputs
+    twin = net.judged(run_artifact(net.model, "onnxruntime", {"x": x}).outputs)
     made = run_artifact(model, judge.kind, {"x": x}, settings=dict(judge.settings)).outputs
     return compare(net.metric, twin, renamed(made, twin), y).drop
