@@ -2,7 +2,7 @@
 
 Rules kept here:
 1. Limits first, then the foreign bytes: memory, CPU time, bytes written, no core file.
-2. It writes into its folder alone: the clean graph, or a report of what is wrong.
+2. It writes into its folder alone: the clean graph, which onnxruntime opens, or a report of what is wrong.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ BASE_BYTES = 4 << 30
 """Address space for the libraries and for graphs of usual size."""
 BYTES_PER_BYTE = 12
 """Copies of the model that parsing, converting, folding and writing hold at once, with room."""
+ERRORS_ONLY = 3
 LARGEST_WRITTEN = (1 << 31) + (1 << 20)
 
 
@@ -60,7 +61,18 @@ def write_clean(folder: Path, path: Path, wish: dict[str, object]) -> None:
         raise TypeError(message)
     clean = read_onnx(path, shapes={name: tuple(shape) for name, shape in shapes.items()}, outputs=tuple(outputs))
     data = ir.serde.serialize_model(clean).SerializeToString()
+    open_once(data)
     (folder / CLEAN).write_bytes(data)
+
+
+def open_once(data: bytes) -> None:
+    """Open a graph in onnxruntime: what crashes it must do so here, and not where it is calibrated."""
+    import onnxruntime  # noqa: PLC0415 - behind the limits
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def limit(model_bytes: int, seconds: int) -> None:

@@ -8,7 +8,9 @@ import signal
 import sys
 from pathlib import Path
 
-import edgepe.capture.onnx_intake  # noqa: F401 - once, before the forks
+import onnxruntime  # noqa: F401 - once, before the forks
+
+import edgepe.capture.onnx_intake  # noqa: F401 - likewise
 from edgepe.capture import onnx_child
 
 SECONDS = 20
