@@ -23,6 +23,8 @@ $(VENV)/.demo: pyproject.toml .constraints.txt
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) --editable '.[dev]'
+# The real packages whose layers edgepe takes; without their dependencies, which are torch's whole vision stack.
+	$(PIP) --no-deps bayesian-torch blitz-bayesian-pytorch torchbnn
 	@touch $@
 
 dev: $(VENV)/.dev ## make the environment for working on edgepe
