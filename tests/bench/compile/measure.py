@@ -49,6 +49,7 @@ __all__ = ["DYNAMIC", "measure", "ship"]
 
 TIMEOUT_S = 600
 ROUNDS, TIMINGS = 15, 10
+LONGEST = 160  # of an error in the table
 DYNAMIC = frozenset({"gru", "attention"})
 BATCH = 32
 MAX_DROP = 1.0
@@ -100,7 +101,7 @@ def answers(made: Made, judge: StandIn, truth: Truth) -> Outputs | str:
     try:
         run = run_artifact(made.artifact, judge.kind, {"x": truth.x}, settings=dict(judge.settings))
     except EdgepeError as problem:
-        return f"its artifact does not run: {first_line(problem)}"
+        return f"its artifact does not run: {problem.got or first_line(problem)}"[:LONGEST]
     return renamed(run.outputs, truth.twin)
 
 
@@ -189,7 +190,7 @@ def quantize(tool: str, net: Net, target: Target, folder: Path) -> Done | str:
 def last_line(log: Path) -> str:
     """Return the last line that says something, shortened."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:160] if lines else ""
+    return lines[-1][:LONGEST] if lines else ""
 
 
 def renamed(outputs: Outputs, twin: Outputs) -> Outputs:
