@@ -61,7 +61,7 @@ def table_line(row: Row, group: list[Row]) -> str:
         f"| {row.net}-{row.seed} ({row.float_score:.4f}, {row.float_bytes}) | {row.target} | {row.tool} {row.version} |"
     )
     if row.error:
-        return f"{head} fails: {row.error.replace('|', '/')} | | | | | | |"
+        return f"{head} fails: {cell(row.error)} | | | | | | |"
     made = [each for each in group if not each.error]
     size = bold(str(row.bytes), best=row.bytes == min(each.bytes for each in made))
     loss = bold(f"{row.drop:+.2f}", best=row.drop == min(each.drop for each in made))
@@ -71,6 +71,11 @@ def table_line(row: Row, group: list[Row]) -> str:
     peak = bold(f"{row.rss_bytes / 1e6:.0f}", best=row.rss_bytes == min(each.rss_bytes for each in made))
     speed = "" if row.speed is None else f"{row.speed:.2f}x"
     return f"{head} {size} | {drop} | {cpu} | {start} | {row.work_s:.2f} | {peak} | {speed} |"
+
+
+def cell(text: str) -> str:
+    """Return words that keep to one cell of a table."""
+    return " ".join(text.replace("|", "/").split())
 
 
 def bold(text: str, *, best: bool) -> str:
@@ -160,7 +165,7 @@ def build_line(build: Build) -> str:
     """Return one line of what ships."""
     head = f"| {build.net}-{build.seed} | {build.target} |"
     if build.error:
-        return f"{head} nothing: {build.error.replace('|', '/')} | | | | | |"
+        return f"{head} nothing: {cell(build.error)} | | | | | |"
     speed = "" if build.speed is None else f"{build.speed:.2f}x {build.speed_is}"
     mark = "" if build.covered else " (outside)"
     return (

@@ -77,7 +77,7 @@ def test_a_missed_goal_names_its_case(worse: dict[str, Any], words: str) -> None
 
 
 def test_a_tool_that_fails_is_a_row_with_its_reason() -> None:
-    failed = replace(PEER, tool="olive", error="no such | operator")
+    failed = replace(PEER, tool="olive", error="no such |\n operator")
     text = markdown(result(OURS, PEER, failed))
     assert "fails: no such / operator" in text
     assert "cases in which a peer fails: 1 (olive on net-1 for board)" in text
