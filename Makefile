@@ -33,7 +33,7 @@ demo: $(VENV)/.demo ## the whole story on real data: train, build, run, watch, u
 	@$(BIN)/edgepe demo $(ARGS)
 
 test: $(VENV)/.dev ## run every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # The agent alone on the oldest Python it promises; JetPack 6 has 3.10.
 PYTHON310 ?= $(firstword $(shell python3.10 -c "import sys; print(sys.executable)" 2>/dev/null) $(wildcard $(HOME)/.pyenv/versions/3.10*/bin/python3.10))

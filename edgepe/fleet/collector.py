@@ -17,6 +17,7 @@ Run as ``python -m edgepe.fleet.collector``; it ends when its standard input clo
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -42,6 +43,7 @@ GROUP = "ingest"
 SESSION_EXPIRY_S = 24 * 60 * 60
 MOST_IN_A_BATCH = 500
 IDLE_POLL_S = 0.2
+IGNORED_BYTES = 4096
 
 
 def collector_filters(index: int, *, shared: str) -> tuple[str, ...]:
@@ -126,7 +128,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _watch_parent(stop: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    # Straight from the descriptor: a thread inside sys.stdin's lock would abort the interpreter's own end.
+    while os.read(0, IGNORED_BYTES):
+        pass
     stop.set()
 
 

@@ -22,7 +22,7 @@ from device_agent.runtime.base import open_runtime
 from device_agent.runtime.golden import check_golden, read_golden
 from edgepe.bundle import read_bundle, read_evidence
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("build")]
+pytestmark = [pytest.mark.slow]
 
 CLASSES = 4
 TARGETS = ("raspberry-pi", "jetson", "android", "generic")

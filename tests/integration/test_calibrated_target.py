@@ -17,7 +17,7 @@ from edgepe.scheme import Precision
 from edgepe.target import load_target
 from tests.small_graphs import cnn, feeds
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("build")]
+pytestmark = [pytest.mark.slow]
 
 
 class Stages:

@@ -113,7 +113,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Diary, byte
     return outcome, diary, pages[0]
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def test_each_version_is_built_for_each_kind_of_device_within_the_contract(

@@ -30,7 +30,7 @@ from edgepe.verify.run import run_artifact
 from tests.onnx_graphs import small_cnn_1d
 from tests.tiny_models import dense, write_onnx, write_tflite
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("emulate")]
+pytestmark = [pytest.mark.slow]
 
 TARGETS = ("raspberry-pi", "android")
 

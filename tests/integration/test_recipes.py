@@ -20,7 +20,7 @@ from torch import nn
 
 from edgepe.bundle import read_bundle
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("recipes")]
+pytestmark = [pytest.mark.slow]
 
 METRIC = """
 import numpy as np

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
-pytestmark = [pytest.mark.needs("chromium"), pytest.mark.xdist_group("report")]
+pytestmark = [pytest.mark.needs("chromium")]
 
 DESKTOP, PHONE = ViewportSize(width=1280, height=860), ViewportSize(width=390, height=844)
 SCREENS = [

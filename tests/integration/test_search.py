@@ -17,7 +17,6 @@ from tests.small_graphs import graph, normal, run
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.xdist_group("search")
 
 LAYERS = 4
 

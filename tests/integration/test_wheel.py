@@ -70,7 +70,7 @@ def test_a_bare_install_holds_no_heavy_package(bare: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_a_command_whose_extra_is_missing_names_it(bare: Path, tmp_path: Path) -> None:
     result = subprocess.run(
-        [bare / "edgepe", "build", "model.onnx", "--target", "jetson", "--calibration", "data.npz"],
+        [bare / "edgepe", "build", "model.onnx", "--target", "jetson", "--calibration", "data.npz", "--out", "dist"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
