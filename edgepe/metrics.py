@@ -5,7 +5,8 @@ Rules kept here:
 2. A drop is positive when the artifact is worse: points (hundredths) of a score, percent of the
    float value of an error.
 3. Both models are scored on the same samples, so the interval is of paired differences: normal approximation where the
-   metric is a mean over samples, bootstrap (1,000 resamples, fixed seed) elsewhere; the result says which.
+   metric is a mean over samples, bootstrap (1,000 resamples, fixed seed) elsewhere; the result says which. No interval
+   of rights and wrongs is a point: few samples that agree prove little.
 """
 
 from __future__ import annotations
@@ -172,10 +173,29 @@ def _normal(chosen: Metric, float_outputs: Outputs, outputs: Outputs, labels: Ar
     before, after = per_sample(float_outputs, labels), per_sample(outputs, labels)
     loss = before - after if chosen.kind is Kind.SCORE else after - before
     scale = 100.0 if chosen.kind is Kind.SCORE else 100.0 / max(abs(float(before.mean())), np.finfo(float).tiny)
+    centre, error = _right_or_wrong(loss) if _all_whole(before, after) else _mean_and_error(loss)
+    return scale * (centre - NORMAL_95 * error), scale * (centre + NORMAL_95 * error)
+
+
+def _all_whole(*values: Array) -> bool:
+    return all(bool(np.isin(each, (0, 1)).all()) for each in values)
+
+
+def _mean_and_error(loss: Array) -> tuple[float, float]:
     spread = float(loss.std(ddof=1)) if len(loss) > 1 else 0.0
-    half = NORMAL_95 * spread / float(np.sqrt(len(loss)))
-    centre = float(loss.mean())
-    return scale * (centre - half), scale * (centre + half)
+    return float(loss.mean()), spread / float(np.sqrt(len(loss)))
+
+
+def _right_or_wrong(loss: Array) -> tuple[float, float]:
+    """Return centre and standard error of a difference of paired proportions, half a sample added to each cell.
+
+    Without it the interval is a point where no sample flips, however few there are.
+    Source: A. Agresti, Y. Min, "Simple improved confidence intervals for comparing matched proportions", 2005.
+    """
+    samples = len(loss) + 2.0
+    lost, won = float((loss > 0).sum()) + 0.5, float((loss < 0).sum()) + 0.5
+    difference = lost - won
+    return difference / samples, float(np.sqrt(lost + won - difference**2 / samples)) / samples
 
 
 def _bootstrap(chosen: Metric, float_outputs: Outputs, outputs: Outputs, labels: Array) -> tuple[float, float]:

@@ -64,9 +64,23 @@ def test_other_metrics_take_the_bootstrap_and_give_the_same_interval_each_time()
     assert runs[0].low <= runs[0].drop <= runs[0].high
 
 
-def test_equal_outputs_have_no_drop_and_no_width() -> None:
-    result = compare(metric("accuracy"), _logits(GUESSES), _logits(GUESSES), LABELS)
-    assert (result.drop, result.low, result.high) == (0, 0, 0)
+def test_equal_outputs_have_no_drop_but_an_interval_that_samples_narrow() -> None:
+    few = compare(metric("accuracy"), _logits(GUESSES), _logits(GUESSES), LABELS)
+    guesses, labels = np.tile(GUESSES, 100), np.tile(LABELS, 100)
+    many = compare(metric("accuracy"), _logits(guesses), _logits(guesses), labels)
+    assert few.drop == many.drop == 0
+    assert few.low < many.low < 0 < many.high < few.high
+
+
+def test_the_interval_covers_the_true_drop_where_hardly_a_sample_flips() -> None:
+    rng = np.random.default_rng(1)
+    labels, covered, rounds = np.zeros(300, np.int64), 0, 400
+    for _ in range(rounds):
+        flips = rng.choice([0, 1, 2], size=300, p=[0.988, 0.008, 0.004])
+        before, after = np.where(flips == 2, 1, 0), np.where(flips == 1, 1, 0)
+        result = compare(metric("accuracy"), _logits(before), _logits(after), labels)
+        covered += result.low <= 0.4 <= result.high
+    assert covered >= 0.95 * rounds
 
 
 def test_agreement_needs_no_labels() -> None:

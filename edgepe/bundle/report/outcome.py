@@ -208,7 +208,7 @@ def _span(claim: MetricClaim) -> str:
 
 def _method(name: str) -> str:
     known = {
-        "normal": "normal approximation of paired per-sample differences",
+        "normal": "normal approximation of paired per-sample differences; of rights and wrongs by Agresti and Min",
         "bootstrap": "paired bootstrap, 1,000 resamples",
     }
     return known.get(name, name or "not recorded")
