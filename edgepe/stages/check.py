@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Bench", "Check", "bench", "check_bundle"]
 
 TIMINGS = 300
-SCORE_ATOL = 1e-9  # the same artifact on the same runtime scores the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
