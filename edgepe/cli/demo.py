@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import tempfile
 import threading
 from pathlib import Path
@@ -15,10 +16,11 @@ from edgepe.extras import needs_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from edgepe.demo.story import Outcome
 
-__all__ = ["demo"]
+__all__ = ["demo", "ended_by_sigterm"]
 
 
 @click.command(epilog="Example:  edgepe demo --keep")
@@ -52,8 +54,22 @@ def demo(*, folder: Path | None, keep: bool, seed: int, watch_s: float, port: in
             click.echo(f"\nThe fleet goes on: {outcome.page} (Ctrl-C stops it)", err=True)
             _until_interrupted()
 
-    with _workplace(folder) as place, contextlib.closing(show):
+    with ended_by_sigterm(), _workplace(folder) as place, contextlib.closing(show):
         tell(Settings(folder=place, seed=seed, watch_s=watch_s, port=port), show, stay=stay)
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that whatever it started is stopped."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
