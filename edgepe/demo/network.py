@@ -1,7 +1,7 @@
 """The demo's network and how it is compressed: a small 1-D convolutional net on two seconds of a watch's sensors.
 
 Rules kept here:
-1. The figures of a run were chosen on the validation people alone; the test people only ever report.
+1. The figures of a run were chosen by the scores of the validation people; the test people report.
 2. Version 2 is another model for the same job: another seed, trained longer, to a smaller budget.
 """
 
