@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EXACT = {"session.x64quantprecision": "1"}
+X86_BOARD = (("board", '{"machine": "x86_64"}'),)
+ARM_BOARD = (("board", '{"machine": "aarch64"}'),)
 AS_ON_ARM = {"session.qdqisint8allowed": "1"}
 
 
@@ -26,6 +28,9 @@ AS_ON_ARM = {"session.qdqisint8allowed": "1"}
         pytest.param({"precision": "mixed"}, "x86_64", (), EXACT, id="mixed"),
         pytest.param({"precision": "fp32"}, "x86_64", (), {}, id="float"),
         pytest.param({"target": "generic-x86-64"}, "x86_64", (), {}, id="made-for-x86"),
+        pytest.param({"target": "my-nuc", "extra": X86_BOARD}, "x86_64", (), {}, id="an-own-board-of-x86"),
+        pytest.param({"target": "x86ish-arm", "extra": ARM_BOARD}, "x86_64", (), EXACT, id="the-board-beats-the-name"),
+        pytest.param({"extra": (("board", "[1]"),)}, "x86_64", (), EXACT, id="a-board-that-makes-no-sense"),
         pytest.param({}, "aarch64", ("asimddp",), {}, id="at-home"),
         pytest.param({"format": "tflite"}, "x86_64", (), {}, id="tflite"),
     ],
